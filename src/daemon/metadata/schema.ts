@@ -1,0 +1,100 @@
+/**
+ * The metadata schema, as the migrations that lead to it. A migration that has shipped is never edited: a store written
+ * by any release is brought forward by the ones that follow. Times are Unix milliseconds unless a column says otherwise.
+ */
+export const migrations: readonly string[] = [
+  `
+  -- Facts about this store: identity, boot ID of the last start.
+  CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- A blob that was verified and renamed into place. durable: its bytes were synced to the disk; after a power loss a
+  -- blob that was not is verified again before it is trusted.
+  CREATE TABLE blob (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, durable INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- An EROFS image of a layer, one per diff ID. size: bytes of the uncompressed tar; image_size: bytes of the EROFS file.
+  CREATE TABLE layer (
+    diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, image_size INTEGER NOT NULL,
+    durable INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- Which diff ID a layer blob decompresses to, learned by decompressing it.
+  CREATE TABLE layer_blob (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  -- Where a blob was seen, so that it can be fetched again or mounted across repositories.
+  CREATE TABLE blob_source (
+    digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)
+  ) STRICT, WITHOUT ROWID;
+
+  -- A manifest whose config and layers are all stored. kind: image, attestation or artifact. size: bytes its
+  -- layers' EROFS images take on the disk; content_size: bytes of the manifest, the config and the layer blobs, each
+  -- counted once. platform and labels are JSON out of the config, so that a list needs no file.
+  CREATE TABLE manifest (
+    digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, bytes INTEGER NOT NULL, kind TEXT NOT NULL,
+    config_digest TEXT NOT NULL, size INTEGER NOT NULL, content_size INTEGER NOT NULL,
+    platform TEXT, labels TEXT, created TEXT, stored_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX manifest_by_config ON manifest (config_digest);
+
+  -- The diff IDs and layer digests of a manifest, bottom first.
+  CREATE TABLE manifest_layer (
+    manifest TEXT NOT NULL REFERENCES manifest (digest) ON DELETE CASCADE, position INTEGER NOT NULL,
+    digest TEXT NOT NULL, diff_id TEXT, chain_id TEXT, media_type TEXT NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (manifest, position)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX manifest_layer_by_digest ON manifest_layer (digest);
+  CREATE INDEX manifest_layer_by_diff_id ON manifest_layer (diff_id);
+
+  -- An image: what a name points to, an index or a manifest. image_id: the config digest of its manifest for this host.
+  -- An image without a name is dangling, and stays until it is removed.
+  CREATE TABLE image (
+    target TEXT PRIMARY KEY, media_type TEXT NOT NULL, bytes INTEGER NOT NULL, image_id TEXT NOT NULL,
+    manifest TEXT NOT NULL, stored_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX image_by_id ON image (image_id);
+
+  -- The manifests that an image has stored, out of those its index lists (a plain manifest has itself).
+  CREATE TABLE image_manifest (
+    target TEXT NOT NULL REFERENCES image (target) ON DELETE CASCADE,
+    manifest TEXT NOT NULL REFERENCES manifest (digest), PRIMARY KEY (target, manifest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX image_manifest_by_manifest ON image_manifest (manifest);
+
+  -- Every blob that an image holds: indexes, manifests, configs and layers. What no row here and no lease names is garbage.
+  CREATE TABLE image_blob (
+    target TEXT NOT NULL REFERENCES image (target) ON DELETE CASCADE, digest TEXT NOT NULL,
+    PRIMARY KEY (target, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX image_blob_by_digest ON image_blob (digest);
+
+  -- Tags. repository is canonical, with its registry: docker.io/library/redis.
+  CREATE TABLE tag (
+    repository TEXT NOT NULL, tag TEXT NOT NULL, target TEXT NOT NULL REFERENCES image (target),
+    tagged_at INTEGER NOT NULL, PRIMARY KEY (repository, tag)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX tag_by_target ON tag (target);
+
+  -- The repositories in which an image is known by its digest (RepoDigests).
+  CREATE TABLE repo_digest (
+    repository TEXT NOT NULL, target TEXT NOT NULL REFERENCES image (target) ON DELETE CASCADE,
+    PRIMARY KEY (repository, target)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX repo_digest_by_target ON repo_digest (target);
+
+  -- What garbage collection must leave alone though no image holds it yet: the content of a pull under way, or of one
+  -- that was interrupted and may be resumed until the lease expires.
+  CREATE TABLE lease (id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE lease_content (
+    lease TEXT NOT NULL REFERENCES lease (id) ON DELETE CASCADE, digest TEXT NOT NULL, PRIMARY KEY (lease, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX lease_content_by_digest ON lease_content (digest);
+
+  -- The log of events. time is Unix nanoseconds; attributes is JSON.
+  CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL, action TEXT NOT NULL,
+    actor TEXT NOT NULL, attributes TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX event_by_time ON event (time);
+  `,
+];

@@ -1,0 +1,82 @@
+import type { Digest } from '../../protocol/digest.ts';
+import type { Descriptor } from '../../protocol/oci.ts';
+
+/**
+ * The remote side. A repository lives in a registry and is reached through one or more endpoints: its mirrors in order,
+ * then the registry itself. Every request goes through here; nothing else in the daemon speaks to a remote host.
+ */
+export interface Repository {
+  /** Host and port as in the reference: `docker.io`, `localhost:5000`. */
+  readonly registry: string;
+  /** Path within the registry: `library/redis`. */
+  readonly path: string;
+}
+
+/** What a client sent in X-Registry-Auth: credentials of one request, held no longer than it. */
+export interface Credentials {
+  readonly username?: string;
+  readonly password?: string;
+  /** An OAuth2 refresh token, in place of a password. */
+  readonly identityToken?: string;
+  /** A bearer token to use as it is. */
+  readonly registryToken?: string;
+}
+
+/** A manifest or index as the registry served it: its bytes are what the digest is of. */
+export interface RemoteManifest {
+  readonly descriptor: Descriptor;
+  readonly bytes: Buffer;
+}
+
+/** The body of a blob, from `offset` on. */
+export interface RemoteBlob {
+  /** Where the body starts: what was asked for, or 0 where the registry does not serve ranges. */
+  readonly offset: number;
+  /** The whole blob's size in bytes as the registry states it; undefined when it does not. */
+  readonly size: number | undefined;
+  /** Host that serves the bytes, for progress and logs. */
+  readonly host: string;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+export interface RequestOptions {
+  readonly credentials?: Credentials | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The registries, as the rest of the daemon sees them. */
+export interface Registries {
+  /** Gets the manifest that a tag or digest names. Its digest is verified when one was asked for. */
+  manifest(repository: Repository, reference: string, options?: RequestOptions): Promise<RemoteManifest>;
+  /** Asks which manifest a tag or digest names, without its bytes where the registry's HEAD tells enough. */
+  resolve(repository: Repository, reference: string, options?: RequestOptions): Promise<Descriptor>;
+  /**
+   * Opens a blob. The body may end early or fail with an error of kind `unavailable`; the caller resumes by asking again
+   * from where it stands. It is not verified here. `avoid`: hosts whose bytes proved wrong, which are tried last.
+   */
+  blob(
+    repository: Repository,
+    digest: Digest,
+    options?: RequestOptions & { readonly offset?: number; readonly avoid?: ReadonlySet<string> },
+  ): Promise<RemoteBlob>;
+  /** All tags of a repository, page by page. */
+  tags(repository: Repository, options?: RequestOptions): AsyncIterable<string>;
+  /** Docker Hub's last known pull limit and what is left of it, by registry. */
+  rateLimits(): ReadonlyMap<string, { limit: number; remaining: number; source?: string; at: number }>;
+  /** Closes idle connections. */
+  close(): Promise<void>;
+}
+
+/** What the registry side is configured with; replaced as a whole on a reload. */
+export interface RegistryOptions {
+  /** Hosts, host:ports or CIDRs that may be spoken to over plain HTTP or unverified TLS, besides loopback. */
+  readonly insecureRegistries: readonly string[];
+  /** Mirrors of Docker Hub, as URLs, tried in order before it. */
+  readonly mirrors: readonly string[];
+  /** Directory of `<host:port>/{ca.crt,client.cert,client.key}`: /etc/docker/certs.d and /etc/layerd/certs.d. */
+  readonly certsDirs: readonly string[];
+  /** How often a failed request is tried in all. */
+  readonly maxAttempts: number;
+  readonly proxies: { readonly http?: string; readonly https?: string; readonly no?: string };
+  readonly userAgent: string;
+}
