@@ -21,6 +21,7 @@ export const migrations: readonly string[] = [
 
   -- Which diff ID a layer blob decompresses to, learned by decompressing it.
   CREATE TABLE layer_blob (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX layer_blob_by_diff_id ON layer_blob (diff_id);
 
   -- Where a blob was seen, so that it can be fetched again or mounted across repositories.
   CREATE TABLE blob_source (

@@ -1,0 +1,93 @@
+import type { Digest } from '../../protocol/digest.ts';
+import type { Database } from '../metadata/database.ts';
+
+/** How long the content of an interrupted pull is kept for a resume: 24 hours, in milliseconds. */
+export const RESUME_WINDOW = 24 * 60 * 60 * 1000;
+
+/** Expiry of a lease whose pull is under way. A start treats it as interrupted, since its pull died with the daemon. */
+const UNDER_WAY = Number.MAX_SAFE_INTEGER;
+
+/**
+ * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at
+ * what is stored and *adds* each digest it needs, so that no removal can come in between. When its image is committed
+ * it *releases* the lease; when it is interrupted it *keeps* it, by the reference, until the same pull takes it over or
+ * the window for a resume has passed.
+ */
+export class Leases {
+  readonly #db: Database;
+  readonly #now: () => number;
+  #next = 0;
+
+  constructor(options: { db: Database; now?: () => number }) {
+    this.#db = options.db;
+    this.#now = options.now ?? Date.now;
+    this.#db.run('UPDATE lease SET expires_at = ? WHERE expires_at = ?', this.#now() + RESUME_WINDOW, UNDER_WAY);
+  }
+
+  /** A lease of something under way. `purpose` names it for a later resume: the reference and platform of a pull. */
+  acquire(purpose: string): Lease {
+    this.#next += 1;
+    const id = `${purpose}#${process.pid}.${this.#next}.${this.#now()}`;
+    this.#db.run('INSERT INTO lease (id, expires_at) VALUES (?, ?)', id, UNDER_WAY);
+    return new Lease(this.#db, id, purpose, this.#now);
+  }
+
+  /** Whether any lease names the digest. */
+  holds(digest: Digest): boolean {
+    return this.#db.get('SELECT 1 FROM lease_content WHERE digest = ? LIMIT 1', digest) !== undefined;
+  }
+
+  /** Ends the leases whose time has passed; returns what they named. */
+  expire(): Digest[] {
+    return this.#db.transaction(() => {
+      const now = this.#now();
+      const digests = this.#db.all<{ digest: Digest }>(
+        'SELECT DISTINCT digest FROM lease_content JOIN lease ON lease.id = lease WHERE expires_at <= ?',
+        now,
+      );
+      this.#db.run('DELETE FROM lease WHERE expires_at <= ?', now);
+      return digests.map((row) => row.digest);
+    });
+  }
+}
+
+/** One lease under way. */
+export class Lease {
+  readonly #db: Database;
+  readonly #id: string;
+  readonly #purpose: string;
+  readonly #now: () => number;
+
+  constructor(db: Database, id: string, purpose: string, now: () => number) {
+    this.#db = db;
+    this.#id = id;
+    this.#purpose = purpose;
+    this.#now = now;
+  }
+
+  add(digests: Iterable<Digest>): void {
+    this.#db.transaction(() => {
+      for (const digest of digests) {
+        this.#db.run('INSERT OR IGNORE INTO lease_content (lease, digest) VALUES (?, ?)', this.#id, digest);
+      }
+    });
+  }
+
+  /** Ends the lease and what earlier interrupted pulls of the same purpose kept. Part of the caller's transaction. */
+  release(): void {
+    this.#db.transaction(() => {
+      this.#db.run('DELETE FROM lease WHERE id = ?', this.#id);
+      this.#db.run(
+        'DELETE FROM lease WHERE substr(id, 1, length(?1) + 1) = ?1 || ? AND expires_at <> ?',
+        this.#purpose,
+        '#',
+        UNDER_WAY,
+      );
+    });
+  }
+
+  /** Lets go of the lease but keeps what it names for a resume. */
+  keep(): void {
+    this.#db.run('UPDATE lease SET expires_at = ? WHERE id = ?', this.#now() + RESUME_WINDOW, this.#id);
+  }
+}

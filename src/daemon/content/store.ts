@@ -1,0 +1,178 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
+import { LayerdError } from '../../protocol/errors.ts';
+import type { Database } from '../metadata/database.ts';
+import { storageError } from './storage-error.ts';
+import { MAX_DOCUMENT_BYTES, type Blob } from './content.ts';
+
+/**
+ * The local side: blobs by digest, under the data root, which is an OCI image layout that other tools can read while
+ * the daemon is down. {@link Blob} tells a blob's life.
+ */
+export class ContentStore {
+  readonly #db: Database;
+  readonly #root: string;
+  readonly #now: () => number;
+
+  constructor(options: { db: Database; root: string; now?: () => number }) {
+    this.#db = options.db;
+    this.#root = options.root;
+    this.#now = options.now ?? Date.now;
+    for (const folder of ['blobs/sha256', 'ingest', 'trash']) mkdirSync(join(this.#root, folder), { recursive: true });
+  }
+
+  /** Whether the blob is stored and verified. */
+  has(digest: Digest): boolean {
+    return this.get(digest) !== undefined;
+  }
+
+  get(digest: Digest): Blob | undefined {
+    return this.#db.get<Blob>('SELECT digest, size FROM blob WHERE digest = ?', digest);
+  }
+
+  /** The file of a stored blob. */
+  path(digest: Digest): string {
+    return join(this.#root, 'blobs', 'sha256', hexOf(digest));
+  }
+
+  /** The file in which an ingest gathers the blob's bytes. */
+  ingestPath(digest: Digest): string {
+    return join(this.#root, 'ingest', hexOf(digest));
+  }
+
+  /** How many bytes an earlier ingest of the blob left. */
+  async ingestSize(digest: Digest): Promise<number> {
+    try {
+      return (await stat(this.ingestPath(digest))).size;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0;
+      throw storageError(error, `look at what an earlier transfer left of ${digest}`);
+    }
+  }
+
+  /** Throws away what an ingest has gathered. */
+  async discardIngest(digest: Digest): Promise<void> {
+    await rm(this.ingestPath(digest), { force: true });
+  }
+
+  /** Reads a stored document (manifest, index, config) whole. */
+  async read(digest: Digest): Promise<Buffer> {
+    const blob = this.get(digest);
+    if (blob === undefined) throw new LayerdError('not-found', `blob ${digest} is not stored`);
+    if (blob.size > MAX_DOCUMENT_BYTES) {
+      throw new LayerdError(
+        'invalid',
+        `blob ${digest} has ${blob.size} bytes; a document has at most ${MAX_DOCUMENT_BYTES}`,
+      );
+    }
+    try {
+      return await readFile(this.path(digest));
+    } catch (error) {
+      throw storageError(error, `read blob ${digest}`);
+    }
+  }
+
+  /** Stores a document that is at hand whole, after checking its digest. Does nothing if it is stored already. */
+  async putDocument(digest: Digest, bytes: Uint8Array): Promise<void> {
+    if (this.has(digest)) return;
+    const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    if (actual !== digest) {
+      throw new LayerdError('corrupt', `the document has digest ${actual}, expected ${digest}`);
+    }
+    // A name of its own: an ingest of the same digest may be under way for another pull.
+    const path = `${this.ingestPath(digest)}.${randomUUID()}`;
+    try {
+      await writeFile(path, bytes, { flush: true });
+      await rename(path, this.path(digest));
+    } catch (error) {
+      await rm(path, { force: true });
+      throw storageError(error, `store ${digest}`);
+    }
+    this.#insert(digest, bytes.byteLength, true);
+  }
+
+  /**
+   * Makes an ingest whose size and digest were verified visible: its bytes are synced, so that no tag outlives them in a
+   * power loss, then the file is renamed into place, then the row is written.
+   */
+  async commit(digest: Digest, size: number): Promise<void> {
+    const path = this.ingestPath(digest);
+    try {
+      const file = await open(path, 'r+');
+      try {
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      await rename(path, this.path(digest));
+    } catch (error) {
+      throw storageError(error, `commit blob ${digest}`);
+    }
+    this.#insert(digest, size, true);
+  }
+
+  /**
+   * Deletes blobs: their rows now, in the caller's transaction; their files once that is committed. A file first moves
+   * to the trash, in the same turn of the event loop, so that a commit of the same digest by a pull that starts just
+   * after is not what gets deleted.
+   */
+  remove(digests: readonly Digest[]): void {
+    for (const digest of digests) this.#db.run('DELETE FROM blob WHERE digest = ?', digest);
+    this.#db.afterCommit(() => {
+      for (const digest of digests)
+        discard(this.path(digest), join(this.#root, 'trash', `${hexOf(digest)}.${randomUUID()}`));
+    });
+  }
+
+  /**
+   * Brings files and rows together after a start: empties the trash, removes files that have no row and rows that have no
+   * file, and ingests that `isWanted` denies. Returns the digests whose files are gone.
+   */
+  async sweep(isWanted: (digest: Digest) => boolean): Promise<Digest[]> {
+    await rm(join(this.#root, 'trash'), { recursive: true, force: true });
+    mkdirSync(join(this.#root, 'trash'), { recursive: true });
+    this.sweepIngests(isWanted);
+    const rows = new Set(this.#db.all<{ digest: Digest }>('SELECT digest FROM blob').map((row) => row.digest));
+    for (const name of readdirSync(join(this.#root, 'blobs', 'sha256'))) {
+      const digest: Digest = `sha256:${name}`;
+      // A row read again: the file may have been committed since the rows were listed.
+      if (!rows.delete(digest) && !this.has(digest)) rmSync(join(this.#root, 'blobs', 'sha256', name), { force: true });
+    }
+    const missing = [...rows].filter((digest) => statSync(this.path(digest), { throwIfNoEntry: false }) === undefined);
+    for (const digest of missing) this.#db.run('DELETE FROM blob WHERE digest = ?', digest);
+    return missing;
+  }
+
+  /** Removes what ingests left that nobody will resume. */
+  sweepIngests(isWanted: (digest: Digest) => boolean): void {
+    for (const name of readdirSync(join(this.#root, 'ingest'))) {
+      const digest = `sha256:${name}`;
+      if (!isDigest(digest) || !isWanted(digest)) rmSync(join(this.#root, 'ingest', name), { force: true });
+    }
+  }
+
+  #insert(digest: Digest, size: number, durable: boolean): void {
+    this.#db.run(
+      'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, ?, ?)',
+      digest,
+      size,
+      durable ? 1 : 0,
+      this.#now(),
+    );
+  }
+}
+
+/** Moves a file out of sight at once and unlinks it in the background. */
+function discard(path: string, trash: string): void {
+  try {
+    renameSync(path, trash);
+  } catch (error) {
+    // Already gone is what was wanted; anything else is left for the next sweep, which finds a file without a row.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return;
+  }
+  // What cannot be unlinked now goes with the rest of the trash at the next start.
+  rm(trash, { force: true }).catch(() => undefined);
+}
