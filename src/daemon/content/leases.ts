@@ -73,16 +73,24 @@ export class Lease {
     });
   }
 
-  /** Ends the lease and what earlier interrupted pulls of the same purpose kept. Part of the caller's transaction. */
-  release(): void {
-    this.#db.transaction(() => {
-      this.#db.run('DELETE FROM lease WHERE id = ?', this.#id);
-      this.#db.run(
-        'DELETE FROM lease WHERE substr(id, 1, length(?1) + 1) = ?1 || ? AND expires_at <> ?',
-        this.#purpose,
-        '#',
-        UNDER_WAY,
+  /**
+   * Ends the lease and what earlier interrupted pulls of the same purpose kept. Part of the caller's transaction.
+   * Returns what they named, for a collection where it is not wanted after all.
+   */
+  release(): Digest[] {
+    const mine =
+      'lease IN (SELECT id FROM lease WHERE id = ?1 OR (substr(id, 1, length(?2)) = ?2 AND expires_at <> ?3))';
+    const values = [this.#id, `${this.#purpose}#`, UNDER_WAY] as const;
+    return this.#db.transaction(() => {
+      const rows = this.#db.all<{ digest: Digest }>(
+        `SELECT DISTINCT digest FROM lease_content WHERE ${mine}`,
+        ...values,
       );
+      this.#db.run(
+        'DELETE FROM lease WHERE id = ?1 OR (substr(id, 1, length(?2)) = ?2 AND expires_at <> ?3)',
+        ...values,
+      );
+      return rows.map((row) => row.digest);
     });
   }
 

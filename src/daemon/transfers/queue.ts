@@ -16,8 +16,8 @@ export interface TransferRequest {
   readonly size: number;
   /** Bytes still to be received, as far as is known: what an earlier transfer left is not fetched again. */
   readonly remaining: number;
-  /** Documents do not count against the limit on downloads. */
-  readonly lane: 'layer' | 'document';
+  /** What is done with the bytes. Documents do not count against the limit on downloads. */
+  readonly kind: 'layer' | 'blob' | 'document';
 }
 
 /** What the work on a transfer can say and must heed. */
@@ -48,20 +48,20 @@ export interface Interest {
  */
 export class TransferQueue<Source> {
   readonly #work: TransferWork<Source>;
-  readonly #lanes: Readonly<Record<TransferRequest['lane'], PQueue>>;
+  readonly #lanes: { readonly bulk: PQueue; readonly document: PQueue };
   readonly #transfers = new Map<Digest, Transfer<Source>>();
 
   constructor(options: { concurrency: number; work: TransferWork<Source> }) {
     this.#work = options.work;
     this.#lanes = {
-      layer: new PQueue({ concurrency: options.concurrency }),
+      bulk: new PQueue({ concurrency: options.concurrency }),
       document: new PQueue({ concurrency: DOCUMENT_LANE }),
     };
   }
 
   /** How many layers may be under way at once. Takes effect as running ones end. */
   set concurrency(value: number) {
-    this.#lanes.layer.concurrency = value;
+    this.#lanes.bulk.concurrency = value;
   }
 
   /** Joins the transfer of a blob, starting it if there is none. `observe` is told the latest status, often. */
@@ -71,7 +71,7 @@ export class TransferQueue<Source> {
     const transfer = new Transfer(request, this.#work, present?.ended);
     this.#transfers.set(request.digest, transfer);
     const priority = request.remaining <= NEARLY_COMPLETE_BYTES ? 1 : 0;
-    void this.#lanes[request.lane]
+    void this.#lanes[request.kind === 'document' ? 'document' : 'bulk']
       .add(() => transfer.run(), { priority })
       .then(() => {
         // Only its own entry: once stopped, another transfer of the digest may have taken its place.
