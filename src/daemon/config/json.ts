@@ -1,0 +1,39 @@
+/** A JSON text that cannot be taken: the message says what and on which line. */
+export class JsonError extends Error {}
+
+/**
+ * Parses JSON as `JSON.parse` does, except that an object with the same key twice is an error. RFC 8259 leaves open what
+ * such an object means and `JSON.parse` silently takes the last, so a line further down would undo one an
+ * administrator reads higher up.
+ */
+export function parseJson(text: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new JsonError((error as Error).message.replace(/\s+/g, ' '), { cause: error });
+  }
+  refuseDuplicateKeys(text);
+  return value;
+}
+
+/** Walks the tokens of a text that is known to be valid JSON. */
+function refuseDuplicateKeys(text: string): void {
+  /** The keys seen so far of each object around the token; undefined stands for an array. */
+  const open: (Set<string> | undefined)[] = [];
+  for (const token of text.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[{}[\]]/g)) {
+    const [lexeme, colon] = token;
+    if (lexeme === '{') open.push(new Set());
+    else if (lexeme === '[') open.push(undefined);
+    else if (lexeme === '}' || lexeme === ']') open.pop();
+    else if (colon !== undefined) {
+      const key = JSON.parse(lexeme.slice(0, -colon.length)) as string;
+      const keys = open.at(-1);
+      if (keys?.has(key)) {
+        const line = text.slice(0, token.index).split('\n').length;
+        throw new JsonError(`the key ${JSON.stringify(key)} is given twice, the second time on line ${line}`);
+      }
+      keys?.add(key);
+    }
+  }
+}

@@ -1,0 +1,313 @@
+import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import type { Surroundings } from './config.ts';
+import type { Host } from './host.ts';
+import * as value from './value.ts';
+
+/** An option of the daemon. Flags, help, validation, the JSON Schema and the commented example all come from it. */
+export interface Option<T> {
+  /** As on the command line: `-H, --host`. */
+  readonly flag: string;
+  /** As in daemon.json; a dot leads into a nested object. */
+  readonly key: string;
+  readonly type: value.ValueType<T>;
+  /** Whether a running daemon takes a new value on SIGHUP. */
+  readonly reloadable: boolean;
+  /** Heading that the help text shows it under. */
+  readonly heading: string;
+  readonly help: string;
+  /** What it is when nobody says. */
+  readonly standard: (surroundings: Surroundings) => T;
+  /** The default in words, where one line of code does not tell it. */
+  readonly standardText?: string;
+  /** A value for the commented example, as in the file. */
+  readonly example: unknown;
+}
+
+const option = <T>(fields: Option<T>): Option<T> => fields;
+
+/** A directory for what does not outlive a boot: sockets, PID files. */
+function runtimeDirectory({ root, env }: Surroundings): string {
+  if (root) return '/run/layerd';
+  const parent = env['XDG_RUNTIME_DIR'];
+  if (parent === undefined || parent === '') {
+    throw new LayerdError(
+      'invalid',
+      'XDG_RUNTIME_DIR is not set, so there is no default place for the socket: log in with a session that sets it, or give --host, --exec-root and --pidfile',
+    );
+  }
+  return `${parent}/layerd`;
+}
+
+/** An environment variable in upper or lower case, as curl and Go take them. */
+function variable(name: string, type: value.ValueType<string>): (surroundings: Surroundings) => string | undefined {
+  return ({ env }) => {
+    const found = [name, name.toLowerCase()].find((each) => (env[each] ?? '') !== '');
+    if (found === undefined) return undefined;
+    try {
+      return type.check(env[found]);
+    } catch (error) {
+      throw new LayerdError('invalid', `invalid environment variable ${found}: it ${messageOf(error)}`);
+    }
+  };
+}
+
+const optional = <T>(type: value.ValueType<T>): value.ValueType<T | undefined> => type;
+const none = () => undefined;
+
+/** Upper bounds that catch a slip of the finger; no host gains from more. */
+const MAX_CONCURRENCY = 1000;
+const MAX_ATTEMPTS = 100;
+const MAX_SHUTDOWN_SECONDS = 24 * 60 * 60;
+
+export const options = {
+  hosts: option<readonly Host[]>({
+    flag: '-H, --host',
+    key: 'hosts',
+    type: value.listOf(value.hostAddress),
+    reloadable: false,
+    heading: 'Listening',
+    help: 'Where to listen: unix://PATH, tcp://HOST:PORT, or fd://[NAME] for the sockets systemd opened. May be repeated.',
+    standard: (surroundings) => [{ kind: 'unix', path: `${runtimeDirectory(surroundings)}/layerd.sock` }],
+    standardText: 'unix:///run/layerd/layerd.sock',
+    example: ['unix:///run/layerd/layerd.sock'],
+  }),
+  group: option<string | undefined>({
+    flag: '-G, --group',
+    key: 'group',
+    type: optional(value.group),
+    reloadable: false,
+    heading: 'Listening',
+    help: 'Group that owns the Unix socket; its members control the daemon.',
+    standard: none,
+    standardText: 'layerd where that group exists',
+    example: 'layerd',
+  }),
+  tls: option<boolean | undefined>({
+    flag: '--tls',
+    key: 'tls',
+    type: optional(value.boolean),
+    reloadable: false,
+    heading: 'Listening',
+    help: 'Use TLS on tcp; implied by --tlsverify. An explicit --tls=false lets tcp listen unprotected beyond loopback.',
+    standard: none,
+    standardText: 'false',
+    example: true,
+  }),
+  tlsVerify: option<boolean | undefined>({
+    flag: '--tlsverify',
+    key: 'tlsverify',
+    type: optional(value.boolean),
+    reloadable: false,
+    heading: 'Listening',
+    help: 'Use TLS on tcp and demand a certificate of every client.',
+    standard: none,
+    standardText: 'true with --tls',
+    example: true,
+  }),
+  tlsCaCert: option<string | undefined>({
+    flag: '--tlscacert',
+    key: 'tlscacert',
+    type: optional(value.path),
+    reloadable: true,
+    heading: 'Listening',
+    help: 'Authority (PEM) that client certificates must be signed by.',
+    standard: none,
+    example: '/etc/layerd/ca.pem',
+  }),
+  tlsCert: option<string | undefined>({
+    flag: '--tlscert',
+    key: 'tlscert',
+    type: optional(value.path),
+    reloadable: true,
+    heading: 'Listening',
+    help: "The daemon's certificate (PEM).",
+    standard: none,
+    example: '/etc/layerd/cert.pem',
+  }),
+  tlsKey: option<string | undefined>({
+    flag: '--tlskey',
+    key: 'tlskey',
+    type: optional(value.path),
+    reloadable: true,
+    heading: 'Listening',
+    help: 'The key of that certificate (PEM).',
+    standard: none,
+    example: '/etc/layerd/key.pem',
+  }),
+  dataRoot: option<string>({
+    flag: '--data-root',
+    key: 'data-root',
+    type: value.path,
+    reloadable: false,
+    heading: 'Storage',
+    help: 'Where images are kept. One daemon at a time may use it.',
+    standard: ({ root, env, home }) => {
+      if (root) return '/var/lib/layerd';
+      const data = env['XDG_DATA_HOME'];
+      return `${data === undefined || data === '' ? `${home}/.local/share` : data}/layerd`;
+    },
+    example: '/var/lib/layerd',
+  }),
+  execRoot: option<string>({
+    flag: '--exec-root',
+    key: 'exec-root',
+    type: value.path,
+    reloadable: false,
+    heading: 'Storage',
+    help: 'Where state lives that a reboot may forget.',
+    standard: runtimeDirectory,
+    example: '/run/layerd',
+  }),
+  pidfile: option<string>({
+    flag: '-p, --pidfile',
+    key: 'pidfile',
+    type: value.path,
+    reloadable: false,
+    heading: 'Storage',
+    help: "File for the daemon's process ID.",
+    standard: (surroundings) => `${runtimeDirectory(surroundings)}/layerd.pid`,
+    example: '/run/layerd/layerd.pid',
+  }),
+  registryMirrors: option<readonly string[]>({
+    flag: '--registry-mirror',
+    key: 'registry-mirrors',
+    type: value.listOf(value.mirror),
+    reloadable: true,
+    heading: 'Registries',
+    help: 'Mirror of Docker Hub to ask before it. May be repeated; tried in order.',
+    standard: () => [],
+    example: ['https://mirror.example.com'],
+  }),
+  insecureRegistries: option<readonly string[]>({
+    flag: '--insecure-registry',
+    key: 'insecure-registries',
+    type: value.listOf(value.insecureRegistry),
+    reloadable: true,
+    heading: 'Registries',
+    help: 'Registry that may be spoken to over plain HTTP or unverified TLS. May be repeated; loopback always may.',
+    standard: () => [],
+    example: ['registry.internal:5000', '10.20.0.0/16'],
+  }),
+  httpProxy: option<string | undefined>({
+    flag: '--http-proxy',
+    key: 'proxies.http-proxy',
+    type: optional(value.proxy),
+    reloadable: true,
+    heading: 'Registries',
+    help: 'Proxy for http:// registries.',
+    standard: variable('HTTP_PROXY', value.proxy),
+    standardText: '$HTTP_PROXY',
+    example: 'http://proxy.example.com:3128',
+  }),
+  httpsProxy: option<string | undefined>({
+    flag: '--https-proxy',
+    key: 'proxies.https-proxy',
+    type: optional(value.proxy),
+    reloadable: true,
+    heading: 'Registries',
+    help: 'Proxy for https:// registries.',
+    standard: variable('HTTPS_PROXY', value.proxy),
+    standardText: '$HTTPS_PROXY',
+    example: 'http://proxy.example.com:3128',
+  }),
+  noProxy: option<string | undefined>({
+    flag: '--no-proxy',
+    key: 'proxies.no-proxy',
+    type: optional(value.hostList),
+    reloadable: true,
+    heading: 'Registries',
+    help: 'Hosts that are reached without a proxy, separated by commas.',
+    standard: variable('NO_PROXY', value.hostList),
+    standardText: '$NO_PROXY',
+    example: 'localhost,127.0.0.0/8,.internal',
+  }),
+  maxConcurrentDownloads: option<number>({
+    flag: '--max-concurrent-downloads',
+    key: 'max-concurrent-downloads',
+    type: value.integer(1, MAX_CONCURRENCY),
+    reloadable: true,
+    heading: 'Transfers',
+    help: 'Blobs that are downloaded at once, over all pulls.',
+    standard: () => 3,
+    example: 3,
+  }),
+  maxConcurrentUploads: option<number>({
+    flag: '--max-concurrent-uploads',
+    key: 'max-concurrent-uploads',
+    type: value.integer(1, MAX_CONCURRENCY),
+    reloadable: true,
+    heading: 'Transfers',
+    help: 'Blobs that are uploaded at once, over all pushes.',
+    standard: () => 5,
+    example: 5,
+  }),
+  maxDownloadAttempts: option<number>({
+    flag: '--max-download-attempts',
+    key: 'max-download-attempts',
+    type: value.integer(1, MAX_ATTEMPTS),
+    reloadable: true,
+    heading: 'Transfers',
+    help: 'How often a download is tried before its pull fails.',
+    standard: () => 5,
+    example: 5,
+  }),
+  logLevel: option<'debug' | 'info' | 'warn' | 'error' | 'fatal'>({
+    flag: '-l, --log-level',
+    key: 'log-level',
+    type: value.choice('debug', 'info', 'warn', 'error', 'fatal'),
+    reloadable: true,
+    heading: 'Logging',
+    help: 'Least important level that is logged, to standard error.',
+    standard: () => 'info',
+    example: 'info',
+  }),
+  debug: option<boolean>({
+    flag: '-D, --debug',
+    key: 'debug',
+    type: value.boolean,
+    reloadable: true,
+    heading: 'Logging',
+    help: 'Log everything; the same as --log-level=debug.',
+    standard: () => false,
+    example: false,
+  }),
+  logFormat: option<'text' | 'json'>({
+    flag: '--log-format',
+    key: 'log-format',
+    type: value.choice('text', 'json'),
+    reloadable: false,
+    heading: 'Logging',
+    help: 'How log lines look.',
+    standard: () => 'text',
+    example: 'text',
+  }),
+  shutdownTimeout: option<number>({
+    flag: '--shutdown-timeout',
+    key: 'shutdown-timeout',
+    type: value.integer(0, MAX_SHUTDOWN_SECONDS),
+    reloadable: true,
+    heading: 'Process',
+    help: 'Seconds that requests under way are given to end when the daemon stops.',
+    standard: () => 15,
+    example: 15,
+  }),
+};
+
+export type OptionName = keyof typeof options;
+
+/** The value of every option. */
+export type Values = {
+  [Name in OptionName]: (typeof options)[Name] extends Option<infer T> ? T : never;
+};
+
+/** The table, row by row. */
+export const optionList = Object.entries(options) as [OptionName, Option<unknown>][];
+
+/** The default of root in words; empty where there is none. */
+export function defaultText(option: Option<unknown>): string {
+  if (option.standardText !== undefined) return option.standardText;
+  const standard = option.standard({ root: true, env: {}, home: '' });
+  return typeof standard === 'string' || typeof standard === 'number' || typeof standard === 'boolean'
+    ? `${standard}`
+    : '';
+}

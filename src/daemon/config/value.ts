@@ -1,0 +1,180 @@
+import { isIP } from 'node:net';
+import { isAbsolute, normalize, resolve } from 'node:path';
+import { messageOf } from '../../protocol/errors.ts';
+import { parseHost, type Host } from './host.ts';
+
+/** A kind of value that an option takes: how it is written as a flag, checked, and described to editors. */
+export interface ValueType<T> {
+  /** What stands for the value in the help text: `<n>`; optional values of flags are in square brackets. */
+  readonly placeholder: string;
+  /** Whether the flag may be repeated, each time adding to a list. */
+  readonly list: boolean;
+  /** The value as the file would have it. */
+  fromFlag(text: string): unknown;
+  /**
+   * Takes a value as it stands in the file to what the daemon works with.
+   * @throws Error whose message completes "invalid data-root: "x" …".
+   */
+  check(value: unknown): T;
+  /** JSON Schema of the value in the file. */
+  readonly schema: Readonly<Record<string, unknown>>;
+}
+
+const scalar = { list: false, fromFlag: (text: string): unknown => text };
+
+export const boolean: ValueType<boolean> = {
+  ...scalar,
+  placeholder: '[true|false]',
+  fromFlag: (text) => (text === 'true' ? true : text === 'false' ? false : text),
+  check(value) {
+    if (typeof value !== 'boolean') throw new Error('must be true or false');
+    return value;
+  },
+  schema: { type: 'boolean' },
+};
+
+export function integer(minimum: number, maximum: number): ValueType<number> {
+  return {
+    ...scalar,
+    placeholder: '<n>',
+    fromFlag: (text) => (/^[0-9]+$/.test(text) ? Number(text) : text),
+    check(value) {
+      if (typeof value !== 'number' || !Number.isInteger(value) || value < minimum || value > maximum) {
+        throw new Error(`must be a whole number from ${minimum} to ${maximum}`);
+      }
+      return value;
+    },
+    schema: { type: 'integer', minimum, maximum },
+  };
+}
+
+export function choice<const T extends string>(...choices: T[]): ValueType<T> {
+  return {
+    ...scalar,
+    placeholder: `<${choices.join('|')}>`,
+    check(value) {
+      const chosen = choices.find((item) => item === value);
+      if (chosen === undefined) throw new Error(`must be one of ${choices.join(', ')}`);
+      return chosen;
+    },
+    schema: { enum: choices },
+  };
+}
+
+/** A text that a check turns into something; the check throws as {@link ValueType.check} does. */
+export function text<T = string>(placeholder: string, check: (text: string) => T): ValueType<T> {
+  return {
+    ...scalar,
+    placeholder: `<${placeholder}>`,
+    check(value) {
+      if (typeof value !== 'string') throw new Error('must be a text');
+      return check(value);
+    },
+    schema: { type: 'string' },
+  };
+}
+
+/** A bad item of a list, so that the item is shown and not the list. */
+export class ItemError extends Error {
+  readonly item: unknown;
+
+  constructor(item: unknown, message: string) {
+    super(message);
+    this.item = item;
+  }
+}
+
+/** A list of values, which as flags are repeated. Doubles are dropped. */
+export function listOf<T>(item: ValueType<T>): ValueType<readonly T[]> {
+  return {
+    placeholder: item.placeholder,
+    list: true,
+    fromFlag: (value) => item.fromFlag(value),
+    check(value) {
+      if (!Array.isArray(value)) throw new Error('must be a list');
+      return Array.from(new Set<unknown>(value), (one) => {
+        try {
+          return item.check(one);
+        } catch (error) {
+          throw new ItemError(one, messageOf(error));
+        }
+      });
+    },
+    schema: { type: 'array', items: item.schema },
+  };
+}
+
+/** A path: absolute in the file, which does not say what it would be relative to; a flag is relative to where one is. */
+export const path: ValueType<string> = {
+  ...text('path', (value) => {
+    if (!isAbsolute(value) || value.includes('\0')) throw new Error('must be an absolute path');
+    return normalize(value);
+  }),
+  fromFlag: (value) => (value === '' ? value : resolve(value)),
+};
+
+export const hostAddress: ValueType<Host> = {
+  ...text('address', parseHost),
+  schema: { type: 'string', pattern: '^(unix:///.+|tcp://.*|fd://.*)$' },
+};
+
+/** A user group, by name or number. */
+export const group = text('group', (value) => {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$/.test(value)) throw new Error('must be the name or the number of a group');
+  return value;
+});
+
+/** A registry that may be spoken to without verified TLS: `host`, `host:port` or a CIDR block. */
+export const insecureRegistry = text('host[:port]|cidr', (value) => {
+  if (/^https?:\/\//.test(value)) throw new Error('must be a host without http:// or https://');
+  const slash = value.indexOf('/');
+  if (slash >= 0) {
+    const family = isIP(value.slice(0, slash));
+    const bits = value.slice(slash + 1);
+    if (family === 0 || !/^[0-9]{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) {
+      throw new Error('must be host[:port] or a block of addresses such as 10.0.0.0/8');
+    }
+    return value;
+  }
+  const [, name, port] = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::([0-9]{1,5}))?$/.exec(value) ?? [];
+  if (name === undefined || Number(port ?? 0) > 65535 || (name.startsWith('[') && isIP(name.slice(1, -1)) !== 6)) {
+    throw new Error('must be host[:port] or a block of addresses such as 10.0.0.0/8');
+  }
+  return value;
+});
+
+/** A mirror of Docker Hub: scheme, host and port, nothing more, as dockerd demands. */
+export const mirror = text('url', (value) => {
+  const url = parseUrl(value);
+  if (url === undefined) throw new Error('must be a URL such as https://mirror.example.com');
+  if (url.username !== '' || url.password !== '') {
+    // Mirrors are shown to every client by `docker info`, so a password in one would be published.
+    throw new Error('must not contain a user name or password');
+  }
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
+    throw new Error('must not have a path, query or fragment');
+  }
+  return url.href;
+});
+
+/** A proxy; without a scheme it is taken for HTTP, as everywhere. */
+export const proxy = text('url', (value) => {
+  const url = parseUrl(/^[a-z0-9+.-]+:\/\//i.test(value) ? value : `http://${value}`);
+  if (url === undefined) throw new Error('must be a URL such as http://proxy.example.com:3128');
+  return url.href;
+});
+
+/** Hosts, domains and address blocks separated by commas; the registry side reads them. */
+export const hostList = text('hosts', (value) => value);
+
+function parseUrl(value: string): URL | undefined {
+  const url = URL.parse(value);
+  return url !== null && (url.protocol === 'http:' || url.protocol === 'https:') && url.hostname !== ''
+    ? url
+    : undefined;
+}
+
+/** The text with the credentials of a URL in it left out, for logs and error messages. */
+export function masked(value: string): string {
+  return value.replace(/\/\/[^/@\s]*@/g, '//xxxxx@');
+}

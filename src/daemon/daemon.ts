@@ -1,0 +1,141 @@
+import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
+import type { RequestListener } from 'node:http';
+import { dirname, join } from 'node:path';
+import { LayerdError, messageOf } from '../protocol/errors.ts';
+import { Listeners } from './api/listeners.ts';
+import type { PassedSocket } from './api/activation.ts';
+import { tlsFiles, type Config } from './config/config.ts';
+import { formatHost } from './config/host.ts';
+import { mergeReload, type Reload } from './config/reload.ts';
+import { Lock } from './lock.ts';
+import type { DaemonLog } from './log.ts';
+import { Database } from './metadata/database.ts';
+import { Pidfile } from './pidfile.ts';
+
+/** What a daemon is given besides its configuration. */
+export interface DaemonOptions {
+  readonly log: DaemonLog;
+  readonly version: string;
+  /** Sockets that systemd passed to this process. */
+  readonly passed: readonly PassedSocket[];
+}
+
+/** The data root can be passed through by root's group, so that mounts in it can be reached, and read by nobody else. */
+const DATA_ROOT_MODE = 0o710;
+const EXEC_ROOT_MODE = 0o711;
+const MS = 1000;
+
+/**
+ * The daemon: the one place where its parts are built, wired, started and stopped. Each part that starts says at once
+ * how it is stopped; a start that fails halfway and a stop both undo what was done, the last first.
+ */
+export class Daemon {
+  readonly #log: DaemonLog;
+  readonly #listeners: Listeners;
+  readonly #parts: AsyncDisposableStack;
+  readonly #stopping: AbortController;
+  #config: Config;
+
+  private constructor(
+    config: Config,
+    log: DaemonLog,
+    listeners: Listeners,
+    parts: AsyncDisposableStack,
+    stopping: AbortController,
+  ) {
+    this.#config = config;
+    this.#log = log;
+    this.#listeners = listeners;
+    this.#parts = parts;
+    this.#stopping = stopping;
+  }
+
+  /**
+   * Starts all parts; resolves when the daemon serves.
+   * @throws LayerdError saying what could not be started; nothing of it is left running then.
+   */
+  static async start(config: Config, { log, version, passed }: DaemonOptions): Promise<Daemon> {
+    await using undo = new AsyncDisposableStack();
+    const stopping = new AbortController();
+
+    const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
+    prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
+    const hosts = config.hosts.map(formatHost);
+    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() });
+    undo.defer(() => lock.release());
+    prepareDirectory('directory of the PID file', dirname(config.pidfile), EXEC_ROOT_MODE);
+    const pidfile = Pidfile.write(config.pidfile, process.pid);
+    undo.defer(() => pidfile.remove());
+    const database = new Database(join(dataRoot, 'metadata.db'));
+    undo.defer(() => database.close());
+
+    const listeners = await Listeners.open({
+      hosts: config.hosts,
+      group: config.group,
+      tls: tlsFiles(config),
+      passed,
+      handler: { request: unknownEndpoint },
+      log,
+    });
+    const daemon = new Daemon(config, log, listeners, undo.move(), stopping);
+    daemon.#parts.defer(() => listeners.close(daemon.config.shutdownTimeout * MS));
+    log.info('layerd is ready', { addresses: listeners.addresses, dataRoot, version });
+    return daemon;
+  }
+
+  /** The configuration in force. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** The addresses that are listened on. */
+  get addresses(): readonly string[] {
+    return this.#listeners.addresses;
+  }
+
+  /**
+   * Takes on what it can of a new configuration.
+   * @throws LayerdError if it cannot be used; the present one stays in force.
+   */
+  reload(next: Config): Reload {
+    const reload = mergeReload(this.#config, next);
+    const tls = tlsFiles(reload.config);
+    // Certificates are renewed under the same names, so they are read again in any case.
+    if (tls !== undefined) this.#listeners.reloadTls(tls);
+    this.#config = reload.config;
+    this.#log.setLevel(effectiveLevel(reload.config));
+    return reload;
+  }
+
+  /**
+   * Stops all parts. What runs on its own account (transfers, event streams) is told to end at once, and what has arrived
+   * of a transfer stays; requests under way have the shutdown timeout to end.
+   */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new LayerdError('unavailable', 'the daemon is stopping'));
+    await this.#parts.disposeAsync();
+  }
+}
+
+/** The level that is logged from: `debug` is a switch of its own. */
+export function effectiveLevel(config: Config): Config['logLevel'] {
+  return config.debug ? 'debug' : config.logLevel;
+}
+
+/** Answers in the Engine API's form that there is no such endpoint. */
+const unknownEndpoint: RequestListener = (_request, response) => {
+  response.writeHead(404, { 'Content-Type': 'application/json' }).end('{"message":"page not found"}\n');
+};
+
+/** Creates a directory where there is none, and returns its path without symbolic links. */
+function prepareDirectory(what: string, path: string, mode: number): string {
+  try {
+    mkdirSync(path, { recursive: true, mode });
+    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    return realpathSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const kind = code === 'ENOSPC' || code === 'EROFS' ? 'no-space' : 'invalid';
+    throw new LayerdError(kind, `cannot use the ${what} ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
