@@ -1,0 +1,56 @@
+import type { Request, RequestHandler, Response } from 'express';
+import type { ApiVersion } from './versions.ts';
+
+/**
+ * One request and its answer, as the handlers of all routers see it. Its life: it is given an identifier and the version
+ * that the client speaks; a handler reads its parameters and answers with one JSON body, or opens a stream; when the
+ * client goes away first, {@link signal} is aborted and whatever works for it stops.
+ */
+export class Call {
+  /** Names the request in the log, and in the message of an internal error. */
+  readonly id: string;
+  readonly version: ApiVersion;
+  readonly request: Request;
+  readonly response: Response;
+  readonly query: URLSearchParams;
+  #abort: AbortController | undefined;
+
+  constructor(call: Pick<Call, 'id' | 'version' | 'request' | 'response' | 'query'>) {
+    this.id = call.id;
+    this.version = call.version;
+    this.request = call.request;
+    this.response = call.response;
+    this.query = call.query;
+  }
+
+  /** Aborted when the connection closes before the answer is complete. */
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      const abort = new AbortController();
+      this.#abort = abort;
+      const { response } = this;
+      if (response.closed) abort.abort();
+      response.once('close', () => {
+        if (!response.writableFinished) abort.abort();
+      });
+    }
+    return this.#abort.signal;
+  }
+
+  /** Answers with a JSON body, ended by a newline as the Engine does. */
+  json(body: unknown, status = 200): void {
+    this.response.statusCode = status;
+    this.response.setHeader('Content-Type', 'application/json');
+    this.response.end(`${JSON.stringify(body)}\n`);
+  }
+}
+
+/** Makes a route of a handler; what it throws is answered by the error handler. */
+export function serve(handler: (call: Call) => void | Promise<void>): RequestHandler {
+  return (_request, response) => handler(callOf(response));
+}
+
+/** The call that a response belongs to. */
+export function callOf(response: Response): Call {
+  return response.locals['call'] as Call;
+}

@@ -1,0 +1,22 @@
+import { Router } from 'express';
+import { serve } from './call.ts';
+import { distributionInspect } from './compat.ts';
+import { credentialsOf } from './credentials.ts';
+import { imageName } from './names.ts';
+import type { ApiParts } from './parts.ts';
+
+/** The operation of the Engine API's tag "Distribution". */
+export function distributionRoutes({ images }: Pick<ApiParts, 'images'>): Router {
+  const router = Router();
+  router.get(
+    '/distribution/*name/json',
+    serve(async (call) => {
+      const found = await images.distribution(imageName(call.request.params['name']), {
+        credentials: credentialsOf(call.request),
+        signal: call.signal,
+      });
+      call.json(distributionInspect(found));
+    }),
+  );
+  return router;
+}

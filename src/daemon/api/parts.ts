@@ -1,0 +1,75 @@
+import type {
+  DeleteItem,
+  DistributionInspect,
+  HistoryItem,
+  ImageInspect,
+  ImageSummary,
+  LayerReport,
+  RegistryReport,
+  VersionInfo,
+} from '../../protocol/engine.ts';
+import type { Platform } from '../../protocol/oci.ts';
+import type { ProgressMessage } from '../../protocol/progress.ts';
+import type { EventLog } from '../events/log.ts';
+import type { Credentials } from '../registry/registry.ts';
+import type { Filters } from './parameters.ts';
+import type { EngineInfo } from './system-info.ts';
+
+/** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */
+export interface ApiParts {
+  /** layerd's version. */
+  readonly version: string;
+  readonly log: Log;
+  readonly images: ImageOperations;
+  readonly events: Pick<EventLog, 'follow'>;
+  readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
+  /** What registries last said of their limits. */
+  registries(): RegistryReport[];
+  /** Host names, besides IP addresses and names without a dot, by which a tcp listener without TLS may be addressed. */
+  readonly hostNames: readonly string[];
+}
+
+/** The daemon's log; winston's logger is one. */
+export interface Log {
+  debug(message: string, fields?: Record<string, unknown>): unknown;
+  warn(message: string, fields?: Record<string, unknown>): unknown;
+  error(message: string, fields?: Record<string, unknown>): unknown;
+}
+
+type Result<T> = T | Promise<T>;
+
+/** The verbs of images. A name is whatever a user may call an image: a reference, an image ID, a digest, a prefix. */
+export interface ImageOperations {
+  list(query: ListQuery): Result<ImageSummary[]>;
+  inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
+  history(name: string, options: { platform?: Platform | undefined }): Result<HistoryItem[]>;
+  remove(name: string, options: { force: boolean; prune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  layers(name: string): Result<LayerReport[]>;
+  /** Pulls a reference. An error before the first progress message becomes the answer's status. */
+  pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Asks the registry what a reference names. */
+  distribution(
+    reference: string,
+    options: { credentials: Credentials | undefined; signal: AbortSignal },
+  ): Promise<DistributionInspect>;
+}
+
+export interface ListQuery {
+  /** Intermediate images too. */
+  readonly all: boolean;
+  readonly filters: Filters;
+  readonly sharedSize: boolean;
+  readonly manifests: boolean;
+}
+
+export interface PullRequest {
+  /** As the user wrote it, with the tag or digest. */
+  readonly reference: string;
+  /** Neither a tag nor a digest was named: all tags. */
+  readonly all: boolean;
+  /** `os[/arch[/variant]]`; undefined for the host's. */
+  readonly platform: string | undefined;
+  readonly credentials: Credentials | undefined;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}

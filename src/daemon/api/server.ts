@@ -1,0 +1,70 @@
+import express, { type Application, type RequestHandler } from 'express';
+import { Call, callOf } from './call.ts';
+import { distributionRoutes } from './distribution.ts';
+import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
+import { discardBody, refuseBrowsers } from './guard.ts';
+import { imageRoutes } from './images.ts';
+import { layerdRoutes } from './layerd.ts';
+import type { ApiParts } from './parts.ts';
+import { systemRoutes } from './system.ts';
+import { unservedError } from './unserved.ts';
+import { NEWEST, parseVersion, splitVersion, versionText } from './versions.ts';
+
+/**
+ * The Engine API and layerd's own endpoints, over whatever listener they are put on. A request passes the guards, is
+ * given its {@link Call} with the version that its prefix names, and is routed without that prefix.
+ */
+export function createApp(parts: ApiParts): Application {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', false);
+  app.set('case sensitive routing', true);
+
+  app.use(admit(parts));
+  app.use(systemRoutes(parts));
+  app.use(imageRoutes(parts));
+  app.use(distributionRoutes(parts));
+  app.use(layerdRoutes(parts));
+  app.use((request) => {
+    throw unservedError(request.method, request.path);
+  });
+  app.use(errorHandler(parts.log, callOf));
+  return app;
+}
+
+/** Begins a call: headers, version, identifier, log, and the guards. */
+function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHandler {
+  return (request, response, next) => {
+    response.setHeader('Api-Version', versionText(NEWEST));
+    response.setHeader('Docker-Experimental', 'false');
+    response.setHeader('Ostype', 'linux');
+    response.setHeader('Server', `layerd/${daemonVersion} (linux)`);
+
+    const { version: prefix, rest } = splitVersion(request.url);
+    const id = newRequestId();
+    const question = rest.indexOf('?');
+    const query = new URLSearchParams(question === -1 ? '' : rest.slice(question + 1));
+    const begin = (version: number): Call => {
+      const call = new Call({ id, version, request, response, query });
+      response.locals['call'] = call;
+      return call;
+    };
+    // Until the version is known to be served, errors are in the newest form.
+    const call = begin(NEWEST);
+    log.debug('request', { request: id, method: request.method, url: request.originalUrl });
+    response.once('close', () => {
+      log.debug('response', { request: id, status: response.statusCode, complete: response.writableFinished });
+    });
+    discardBody(request, response);
+    try {
+      refuseBrowsers(request, hostNames);
+      if (prefix !== undefined) begin(parseVersion(prefix));
+    } catch (error) {
+      answerFailure(call, failureOf(error, call, log));
+      return;
+    }
+    request.url = rest;
+    next();
+  };
+}

@@ -1,0 +1,248 @@
+import { LayerdError } from '../../protocol/errors.ts';
+import type { Database } from '../metadata/database.ts';
+import type { Event, EventType, NewEvent } from './event.ts';
+
+/** The log keeps at most this many events; the oldest go first. */
+export const MAX_EVENTS = 100_000;
+/** And none older than this: 30 days, in nanoseconds. */
+export const MAX_EVENT_AGE = 30n * 24n * 3600n * 1_000_000_000n;
+/** Every so many events are followed by a pruning, inside the transaction that appends. */
+const PRUNE_EVERY = 64;
+/** Events that one pruning removes at most: more than were appended since the last one, so that it catches up. */
+const PRUNE_BATCH = 256;
+/** Events that are read from the database, and held by a subscriber, at a time. */
+const PAGE_SIZE = 256;
+/** The longest delay that a timer can be set to, in milliseconds. */
+const MAX_TIMER = 2 ** 31 - 1;
+/**
+ * How far, in nanoseconds, an event may be dated ahead of the clock so that it stays later than the one before it. A
+ * clock that was set back by more than this is followed.
+ */
+const MAX_LEAD = 1_000_000_000n;
+
+/** Whether a subscriber wants an event. */
+export type EventFilter = (event: Event) => boolean;
+
+/** Which part of the log to read. Times are Unix nanoseconds and inclusive. */
+export interface EventRange {
+  /** Only events with a higher sequence number. */
+  readonly after?: number;
+  readonly since?: bigint | undefined;
+  readonly until?: bigint | undefined;
+}
+
+export interface FollowOptions extends EventRange {
+  readonly filter?: EventFilter | undefined;
+}
+
+/** What the log reaches back to. An empty log has `oldest` = `newest` + 1. */
+export interface Retention {
+  readonly oldest: number;
+  readonly newest: number;
+}
+
+export interface EventLogLimits {
+  readonly events: number;
+  /** Nanoseconds. */
+  readonly age: bigint;
+}
+
+interface EventRow {
+  seq: number;
+  time: string;
+  type: EventType;
+  action: string;
+  actor: string;
+  attributes: string;
+}
+
+/** The durable log of events, rows of the metadata database. */
+export class EventLog {
+  readonly #db: Database;
+  readonly #now: () => bigint;
+  readonly #limits: EventLogLimits;
+  readonly #sleepers = new Set<() => void>();
+  #subscribers = 0;
+  #lastTime: bigint | undefined;
+
+  constructor({
+    db,
+    now = () => BigInt(Date.now()) * 1_000_000n,
+    limits = { events: MAX_EVENTS, age: MAX_EVENT_AGE },
+  }: {
+    readonly db: Database;
+    /** Unix nanoseconds. */
+    readonly now?: () => bigint;
+    readonly limits?: EventLogLimits;
+  }) {
+    this.#db = db;
+    this.#now = now;
+    this.#limits = limits;
+  }
+
+  /** How many subscribers follow the log. */
+  get subscribers(): number {
+    return this.#subscribers;
+  }
+
+  /**
+   * Appends an event, inside the caller's transaction if there is one: it is in the log if and only if the change that
+   * it tells of was made. Subscribers are woken once that is committed.
+   */
+  append(event: NewEvent): void {
+    const time = this.#nextTime();
+    const { lastInsertRowid: seq } = this.#db.run(
+      'INSERT INTO event (time, type, action, actor, attributes) VALUES (?, ?, ?, ?, ?)',
+      time,
+      event.type,
+      event.action,
+      event.actor,
+      JSON.stringify(event.attributes ?? {}),
+    );
+    this.#lastTime = time;
+    if (seq % PRUNE_EVERY === 0) this.prune();
+    this.#db.afterCommit(() => {
+      this.#wake();
+    });
+  }
+
+  /** One page of the log, oldest first; the next one starts after the last event of this one. */
+  read(range: EventRange = {}, limit: number = PAGE_SIZE): Event[] {
+    const conditions = ['seq > ?'];
+    const values: (number | bigint)[] = [range.after ?? 0];
+    if (range.since !== undefined) {
+      conditions.push('time >= ?');
+      values.push(range.since);
+    }
+    if (range.until !== undefined) {
+      conditions.push('time <= ?');
+      values.push(range.until);
+    }
+    // Nanoseconds do not fit a JavaScript number, so they leave SQLite as text.
+    return this.#db
+      .all<EventRow>(
+        `SELECT seq, CAST(time AS TEXT) AS time, type, action, actor, attributes FROM event
+         WHERE ${conditions.join(' AND ')} ORDER BY seq LIMIT ?`,
+        ...values,
+        limit,
+      )
+      .map((row) => ({
+        ...row,
+        time: BigInt(row.time),
+        attributes: JSON.parse(row.attributes) as Record<string, string>,
+      }));
+  }
+
+  /**
+   * Follows the log from a place in it until a time, or until the signal is aborted. The place is after an event, or the
+   * first event of a time or later (whatever the clock did since), or else the end of the log as it is now. The iterator is a cursor: it holds one page, reads the next one
+   * when it was consumed, and sleeps at the end of the log, so that a slow reader costs no memory. A reader so slow
+   * that the log was pruned past its cursor gets an error of kind `unavailable`, never a silent gap.
+   */
+  follow(options: FollowOptions, signal: AbortSignal): AsyncIterable<Event> {
+    const { after, since } = options;
+    const start = after ?? (since === undefined ? this.retention().newest : this.#before(since));
+    return { [Symbol.asyncIterator]: () => this.#cursor(start, options, signal) };
+  }
+
+  /** What the log reaches back to. */
+  retention(): Retention {
+    const newest = this.#db.get<{ seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?.seq ?? 0;
+    const oldest = this.#db.get<{ seq: number | null }>('SELECT min(seq) AS seq FROM event')?.seq ?? newest + 1;
+    return { oldest, newest };
+  }
+
+  /** Removes some of the events beyond the limits, always from the old end; returns how many. */
+  prune(): number {
+    const oldestKept = this.retention().newest - this.#limits.events + 1;
+    const expired = this.#now() - this.#limits.age;
+    const batch = this.#db.all<{ seq: number; keep: number }>(
+      'SELECT seq, seq >= ? AND time >= ? AS keep FROM event ORDER BY seq LIMIT ?',
+      oldestKept,
+      expired,
+      PRUNE_BATCH,
+    );
+    // Up to the first one to keep: an event that seems older than the one before it must not leave a hole.
+    const firstKept = batch.findIndex(({ keep }) => keep === 1);
+    const last = batch.at(firstKept === -1 ? -1 : firstKept - 1);
+    if (firstKept === 0 || last === undefined) return 0;
+    return this.#db.run('DELETE FROM event WHERE seq <= ?', last.seq).changes;
+  }
+
+  async *#cursor(start: number, { until, filter }: FollowOptions, signal: AbortSignal): AsyncGenerator<Event> {
+    this.#subscribers += 1;
+    try {
+      let cursor = start;
+      const stopped = (): boolean => signal.aborted;
+      while (!stopped()) {
+        // Taken before the read, so that nothing that was appended up to `until` is missed.
+        const over = until !== undefined && this.#now() > until;
+        const { oldest } = this.retention();
+        if (oldest > cursor + 1) {
+          throw new LayerdError(
+            'unavailable',
+            `this reader fell behind: it stopped at event ${cursor}, and the log now starts at ${oldest}; subscribe again`,
+          );
+        }
+        const page = this.read({ after: cursor, until });
+        for (const event of page) {
+          cursor = event.seq;
+          if (filter !== undefined && !filter(event)) continue;
+          yield event;
+          if (stopped()) return;
+        }
+        if (page.length === PAGE_SIZE) {
+          // Other requests get their turn between the pages of a long log.
+          await new Promise(setImmediate);
+        } else if (over) {
+          return;
+        } else {
+          await this.#sleep(until, signal);
+        }
+      }
+    } finally {
+      this.#subscribers -= 1;
+    }
+  }
+
+  /** The place in the log just before the first event of a time or later. */
+  #before(time: bigint): number {
+    const { seq } = this.#db.get<{ seq: number | null }>('SELECT min(seq) AS seq FROM event WHERE time >= ?', time) ?? {
+      seq: null,
+    };
+    return seq === null ? this.retention().newest : seq - 1;
+  }
+
+  /** Waits for an event, for the time to come, or for the signal. */
+  #sleep(until: bigint | undefined, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      let timer: NodeJS.Timeout | undefined;
+      const wake = (): void => {
+        this.#sleepers.delete(wake);
+        signal.removeEventListener('abort', wake);
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#sleepers.add(wake);
+      signal.addEventListener('abort', wake);
+      if (until !== undefined) {
+        const milliseconds = Number((until - this.#now()) / 1_000_000n) + 1;
+        timer = setTimeout(wake, Math.min(Math.max(milliseconds, 1), MAX_TIMER));
+      }
+    });
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#sleepers]) wake();
+  }
+
+  /** The clock, moved on where it would give an event the same time as the last, so that a time finds its place again. */
+  #nextTime(): bigint {
+    const now = this.#now();
+    const last = (this.#lastTime ??= BigInt(
+      this.#db.get<{ time: string }>('SELECT CAST(time AS TEXT) AS time FROM event ORDER BY seq DESC LIMIT 1')?.time ??
+        0,
+    ));
+    return now <= last && last - now < MAX_LEAD ? last + 1n : now;
+  }
+}
