@@ -54,6 +54,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     }),
   );
 
+  // `noprune` keeps untagged parents, which only classic builds leave behind: there are none to prune.
   router.delete(
     '/images/*name',
     serve(async (call) => {
@@ -61,7 +62,6 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
       const platforms = version >= Since.deletePlatforms ? query.getAll('platforms') : [];
       const items = await images.remove(nameOf(call), {
         force: flag(query, 'force'),
-        prune: !flag(query, 'noprune'),
         platforms: platforms.map((text) => parsePlatform('platforms', text)),
       });
       call.json(items);

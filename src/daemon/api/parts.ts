@@ -43,7 +43,7 @@ export interface ImageOperations {
   list(query: ListQuery): Result<ImageSummary[]>;
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryItem[]>;
-  remove(name: string, options: { force: boolean; prune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;

@@ -191,8 +191,8 @@ export class EventLog {
           yield event;
           if (stopped()) return;
         }
-        if (page.length === PAGE_SIZE) {
-          // Other requests get their turn between the pages of a long log.
+        if (page.length > 0) {
+          // More may have come while the page was read; and other requests get their turn between the pages.
           await new Promise(setImmediate);
         } else if (over) {
           return;
