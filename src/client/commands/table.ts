@@ -1,0 +1,274 @@
+import type { CommandSpec, OptionSpec } from './command.ts';
+
+const FORMAT_DOCUMENT: OptionSpec = {
+  flags: '-f, --format <FORMAT>',
+  description: "'json', or a template by field, as '{{.Id}}'",
+  completes: ['json'],
+};
+const FORMAT_LIST: OptionSpec = {
+  flags: '--format <FORMAT>',
+  description: "'table', 'table TEMPLATE', 'json', or a template for each row",
+  completes: ['table', 'json'],
+};
+const NO_TRUNC: OptionSpec = { flags: '--no-trunc', description: 'Do not shorten IDs and texts' };
+const QUIET_IDS: OptionSpec = { flags: '-q, --quiet', description: 'Show IDs alone' };
+const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
+
+const IMAGES = 'Images';
+const REGISTRIES = 'Registries';
+const DAEMON = 'Daemon';
+const CLIENT = 'This client';
+
+/** All commands: help, the parser and the completion of shells are made from this table. */
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    paths: ['pull', 'image pull'],
+    group: IMAGES,
+    summary: 'Download an image from a registry',
+    description:
+      'Downloads an image from a registry. Layers that the daemon has, or is fetching for somebody else, are not ' +
+      'fetched again. After Ctrl-C, a lost connection or a restart the same command goes on from what has arrived.',
+    args: [
+      { name: 'NAME[:TAG|@DIGEST]', description: 'Image, or with --all-tags repository, to pull', completes: 'image' },
+    ],
+    options: [
+      { flags: '-a, --all-tags', description: 'Pull every tag of the repository' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Pull for another platform than the daemon’s: os[/arch[/variant]]',
+        completes: PLATFORMS,
+      },
+      { flags: '-q, --quiet', description: 'Print nothing but the name of the image pulled' },
+    ],
+    examples: [
+      ['layerctl pull redis:7', 'a tag of Docker Hub’s redis'],
+      ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
+      ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
+    ],
+    load: async () => (await import('./pull.ts')).pull,
+  },
+  {
+    paths: ['images', 'image ls', 'image list'],
+    group: IMAGES,
+    summary: 'List images',
+    args: [
+      {
+        name: 'REPOSITORY[:TAG]',
+        description: 'Only images of that name; may be a pattern',
+        optional: true,
+        completes: 'image',
+      },
+    ],
+    options: [
+      { flags: '-a, --all', description: 'Show all images, intermediate ones too' },
+      { flags: '--digests', description: 'Show digests' },
+      {
+        flags: '-f, --filter <KEY=VALUE>',
+        description: 'Show only what matches: before, dangling, label, reference, since, until',
+        repeatable: true,
+        completes: ['before=', 'dangling=true', 'dangling=false', 'label=', 'reference=', 'since=', 'until='],
+      },
+      FORMAT_LIST,
+      NO_TRUNC,
+      QUIET_IDS,
+      { flags: '--tree', description: 'Show each image with its platforms' },
+    ],
+    examples: [
+      ["layerctl images --filter reference='*/team/*'", 'images of one namespace'],
+      ["layerctl images --format '{{.Repository}}:{{.Tag}}'", 'names alone'],
+      ["layerctl images --format 'table {{.ID}}\\t{{.SharedSize}}\\t{{.UniqueSize}}'", 'what each shares with others'],
+      ['layerctl rmi $(layerctl images -q -f dangling=true)', 'remove images without a name'],
+    ],
+    load: async () => (await import('./images.ts')).images,
+  },
+  {
+    paths: ['inspect', 'image inspect'],
+    group: IMAGES,
+    summary: 'Show all there is to know about images',
+    description:
+      'Shows images as JSON. With --layers shows for each layer its three identities (the diff ID of its content, the ' +
+      'layer digest of the blob as transferred, the chain ID of the stack up to it), its sizes, its media type, and ' +
+      'which other images share it.',
+    args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
+    options: [
+      FORMAT_DOCUMENT,
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Show the image for that platform: os/arch[/variant]',
+        completes: PLATFORMS,
+      },
+      { flags: '--layers', description: 'Show the layers, and which images share them' },
+      { flags: '--no-trunc', description: 'With --layers, do not shorten digests' },
+    ],
+    examples: [
+      ["layerctl inspect -f '{{.Os}}/{{.Architecture}}' redis:7", 'one line for scripts'],
+      ["layerctl inspect -f '{{range .Config.Env}}{{println .}}{{end}}' redis:7", 'its environment'],
+      ['layerctl inspect --layers redis:7', 'what it is made of and shares'],
+      ["layerctl inspect --layers -f '{{range .}}{{println .chainId}}{{end}}' redis:7", 'chain IDs alone'],
+    ],
+    load: async () => (await import('./inspect.ts')).inspect,
+  },
+  {
+    paths: ['history', 'image history'],
+    group: IMAGES,
+    summary: 'Show how an image was made',
+    args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', completes: 'image' }],
+    options: [
+      FORMAT_LIST,
+      {
+        flags: '-H, --human',
+        description: 'Print sizes and times for people (default; --human=false: exact)',
+        on: true,
+      },
+      NO_TRUNC,
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Show the history for that platform: os/arch[/variant]',
+        completes: PLATFORMS,
+      },
+      QUIET_IDS,
+    ],
+    examples: [
+      ['layerctl history redis:7', 'the steps, newest first'],
+      ["layerctl history --no-trunc --format '{{.CreatedBy}}' redis:7", 'the whole commands'],
+    ],
+    load: async () => (await import('./history.ts')).history,
+  },
+  {
+    paths: ['rmi', 'image rm', 'image remove'],
+    group: IMAGES,
+    summary: 'Remove images',
+    description:
+      'Takes names away from images. An image goes with its last name, and with it whatever no other image uses. An ' +
+      'ID removes the image with its name; if it has several, --force is needed.',
+    args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
+    options: [
+      { flags: '-f, --force', description: 'Remove it even if several names or stopped containers use it' },
+      { flags: '--no-prune', description: 'Keep untagged parents' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Remove only that platform: os/arch[/variant]',
+        repeatable: true,
+        completes: PLATFORMS,
+      },
+    ],
+    examples: [
+      ['layerctl rmi redis:7 debian:12', 'two images; what they share goes with the second'],
+      ['layerctl rmi -f 4a5f6b18f769', 'an image with all its names'],
+    ],
+    load: async () => (await import('./remove.ts')).remove,
+  },
+  {
+    paths: ['manifest inspect'],
+    group: REGISTRIES,
+    summary: 'Show a manifest or index as its registry serves it',
+    description: 'Asks the registry, through the daemon and with this user’s credentials. Nothing is pulled.',
+    args: [{ name: 'NAME[:TAG|@DIGEST]', description: 'Image in a registry', completes: 'image' }],
+    options: [
+      {
+        flags: '--insecure',
+        description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
+      },
+      { flags: '-v, --verbose', description: 'Show each manifest of an index, with descriptors and platforms' },
+    ],
+    examples: [
+      ['layerctl manifest inspect debian:12', 'the index with its platforms'],
+      ['layerctl manifest inspect -v debian:12', 'and the manifest of each'],
+    ],
+    load: async () => (await import('./manifest.ts')).inspectManifest,
+  },
+  {
+    paths: ['events', 'system events'],
+    group: DAEMON,
+    summary: 'Show what happens, as it happens',
+    description:
+      'Streams events until stopped, or until --until. Times may be Unix seconds, RFC 3339, or a duration back from now.',
+    args: [],
+    options: [
+      {
+        flags: '-f, --filter <KEY=VALUE>',
+        description: 'Show only what matches: event, image, label, type',
+        repeatable: true,
+        completes: ['event=', 'image=', 'label=', 'type=image', 'type=daemon'],
+      },
+      { flags: '--format <FORMAT>', description: "'json', or a template by field", completes: ['json'] },
+      { flags: '--since <TIME>', description: 'Begin with events from then on' },
+      { flags: '--until <TIME>', description: 'End there' },
+    ],
+    examples: [
+      ['layerctl events --filter type=image', 'what happens to images'],
+      ['layerctl events --since 1h --until 0s', 'the last hour, and end'],
+      ["layerctl events --format '{{.TimeNano}} {{.Action}} {{.Actor.ID}}'", 'fields for scripts'],
+    ],
+    load: async () => (await import('./events.ts')).events,
+  },
+  {
+    paths: ['info', 'system info'],
+    group: DAEMON,
+    summary: 'Show the daemon, its store and its registries with their rate limits',
+    args: [],
+    options: [FORMAT_DOCUMENT],
+    examples: [
+      ['layerctl info', 'everything'],
+      ["layerctl info -f '{{.DockerRootDir}}'", 'where the data is'],
+      ["layerctl info -f '{{json .Registries}}'", 'pull limits for scripts'],
+    ],
+    load: async () => (await import('./info.ts')).info,
+  },
+  {
+    paths: ['ping'],
+    group: DAEMON,
+    summary: 'Ask whether the daemon answers, and how fast',
+    description: 'Exits with 0 when the daemon answers and with 1 when it does not, for health checks.',
+    args: [],
+    options: [{ flags: '-q, --quiet', description: 'Print nothing; the exit status tells' }],
+    examples: [['until layerctl ping -q 2>/dev/null; do sleep 1; done', 'wait for the daemon']],
+    load: async () => (await import('./ping.ts')).ping,
+  },
+  {
+    paths: ['version'],
+    group: DAEMON,
+    summary: 'Show the versions of client and daemon',
+    args: [],
+    options: [FORMAT_DOCUMENT],
+    examples: [["layerctl version -f '{{.Server.Version}}'", 'the daemon’s alone']],
+    load: async () => (await import('./version.ts')).version,
+  },
+  {
+    paths: ['completion'],
+    group: CLIENT,
+    summary: 'Print a completion script for a shell',
+    description: 'Prints a script that completes commands, options, and the names of images the daemon has.',
+    args: [{ name: 'SHELL', description: 'bash, zsh or fish', completes: ['bash', 'zsh', 'fish'] }],
+    options: [],
+    examples: [
+      ['source <(layerctl completion bash)', 'in ~/.bashrc'],
+      ['layerctl completion zsh > "${fpath[1]}/_layerctl"', 'for zsh'],
+      ['layerctl completion fish > ~/.config/fish/completions/layerctl.fish', 'for fish'],
+    ],
+    load: async () => (await import('./completion.ts')).completion,
+  },
+];
+
+/** What the words before the subcommand stand for, in help. */
+export const PARENTS: Readonly<Record<string, string>> = {
+  image: 'Commands on images, under the names that docker has for them',
+  manifest: 'Manifests in registries',
+  system: 'Commands on the daemon, under the names that docker has for them',
+};
+
+/** Options before the command. */
+export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '-H, --host <HOST>',
+    description: 'Daemon to talk to: unix://PATH, tcp://HOST:PORT, http(s)://HOST:PORT',
+    completes: ['unix://', 'tcp://', 'http://', 'https://'],
+  },
+  { flags: '--config <DIR>', description: 'Directory with docker’s config.json (credentials)', completes: 'directory' },
+  { flags: '--tls', description: 'Use TLS; implied by --tlsverify' },
+  { flags: '--tlscacert <FILE>', description: 'Trust only certificates signed by this CA', completes: 'file' },
+  { flags: '--tlscert <FILE>', description: 'Client certificate', completes: 'file' },
+  { flags: '--tlskey <FILE>', description: 'Its key', completes: 'file' },
+  { flags: '--tlsverify', description: 'Use TLS and verify the daemon’s certificate' },
+  { flags: '-D, --debug', description: 'Show where an unexpected error came from' },
+];

@@ -1,0 +1,375 @@
+import type { IncomingMessage } from 'node:http';
+import type { Digest } from '../protocol/digest.ts';
+import { isDigest } from '../protocol/digest.ts';
+import type {
+  DeleteItem,
+  DistributionInspect,
+  HistoryItem,
+  ImageInspect,
+  ImageSummary,
+  LayerReport,
+  RegistryReport,
+  VersionInfo,
+} from '../protocol/engine.ts';
+import type { EventMessage } from '../protocol/event.ts';
+import type { ProgressMessage } from '../protocol/progress.ts';
+import { DEFAULT_TAG, familiarName, familiarString, parseReference } from '../protocol/reference.ts';
+import { defaultHost, parseHost } from './endpoint.ts';
+import { EngineError, kindOfStatus } from './errors.ts';
+import { parseWithBigInt } from './json.ts';
+import { parseNdjson } from './ndjson.ts';
+import { parsePlatform } from './platform.ts';
+import { Transport, type Call, type TlsOptions } from './transport.ts';
+
+/** The newest version of the Engine API that this client knows. */
+export const API_VERSION = '1.56';
+/** The version of an engine that does not say (before 1.25). */
+const UNSTATED_API_VERSION = '1.24';
+/** A manifest or index is at most this large, as in registries and the daemon: 4 MiB. */
+const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+
+/** How a client is constructed. */
+export interface ClientOptions {
+  /**
+   * `unix:///path`, `tcp://host:port` or `http(s)://host:port`. Default: the system daemon's socket for root, the
+   * user's own otherwise.
+   */
+  readonly host?: string;
+  /** Certificates; given, `tcp://` means HTTPS. */
+  readonly tls?: TlsOptions;
+  /** Version of the Engine API to speak. Default: the newest that both sides know, asked from the daemon once. */
+  readonly apiVersion?: string;
+  readonly userAgent?: string;
+}
+
+/** Every request can be given up. A given-up one rejects with the signal's reason. */
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Credentials for one registry, in the form of X-Registry-Auth. */
+export interface RegistryAuth {
+  readonly username?: string;
+  readonly password?: string;
+  readonly identitytoken?: string;
+  readonly registrytoken?: string;
+  readonly serveraddress?: string;
+}
+
+export interface AuthOptions extends CallOptions {
+  readonly auth?: RegistryAuth | undefined;
+}
+
+export interface PullOptions extends AuthOptions {
+  /** `os[/arch[/variant]]`. */
+  readonly platform?: string | undefined;
+  /** Pull every tag of the repository. */
+  readonly allTags?: boolean | undefined;
+}
+
+/** Filters by name; values of one name are alternatives, names must all hold. */
+export type Filters = Readonly<Record<string, readonly string[]>>;
+
+export interface ImagesOptions extends CallOptions {
+  readonly all?: boolean | undefined;
+  readonly digests?: boolean | undefined;
+  readonly sharedSize?: boolean | undefined;
+  /** With the manifests of each image's index. Needs API 1.47. */
+  readonly manifests?: boolean | undefined;
+  readonly filters?: Filters | undefined;
+}
+
+export interface InspectOptions extends CallOptions {
+  /** `os/arch[/variant]`. Needs API 1.49. */
+  readonly platform?: string | undefined;
+  /** With the manifests of the image's index. Needs API 1.48. */
+  readonly manifests?: boolean | undefined;
+}
+
+export interface HistoryOptions extends CallOptions {
+  /** `os/arch[/variant]`. Needs API 1.48. */
+  readonly platform?: string | undefined;
+}
+
+export interface RemoveOptions extends CallOptions {
+  readonly force?: boolean | undefined;
+  /** Keep untagged parents. */
+  readonly noPrune?: boolean | undefined;
+  /** Remove only these platforms, `os/arch[/variant]`. Needs API 1.50. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
+export interface EventsOptions extends CallOptions {
+  /** Unix seconds, with a fraction where needed: events from then on come first. */
+  readonly since?: string | undefined;
+  /** Unix seconds: the stream ends there. */
+  readonly until?: string | undefined;
+  readonly filters?: Filters | undefined;
+}
+
+/** What `_ping` tells of a daemon. */
+export interface Ping {
+  readonly apiVersion: string;
+  readonly osType: string | undefined;
+  readonly server: string | undefined;
+}
+
+/** An engine's `GET /info`: what is common to engines by name, the rest as it comes. */
+export interface SystemInfo extends Readonly<Record<string, unknown>> {
+  readonly ID?: string;
+  readonly Name?: string;
+  readonly ServerVersion?: string;
+  readonly Driver?: string;
+  readonly DockerRootDir?: string;
+  readonly Images?: number;
+  readonly IndexServerAddress?: string;
+}
+
+/** A manifest or index as its registry serves it; its bytes are what the digest is of. */
+export interface ManifestDocument {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly bytes: Buffer;
+}
+
+/**
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `registries` and `manifest` are layerd's
+ * own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
+ *
+ * ```ts
+ * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });
+ * for await (const { id, status } of client.pull('redis:7')) console.log(id, status);
+ * ```
+ *
+ * All methods reject with an {@link EngineError} that says its kind and status, a ConnectionError when there was no
+ * answer, or the signal's reason.
+ */
+export class LayerdClient implements AsyncDisposable {
+  readonly host: string;
+  readonly #transport: Transport;
+  #version: Promise<string> | undefined;
+
+  constructor(options: ClientOptions = {}) {
+    this.host = options.host ?? defaultHost(process.getuid?.() ?? 0, process.env);
+    const endpoint = parseHost(this.host, options.tls !== undefined);
+    this.#transport = new Transport(this.host, endpoint, options.tls, options.userAgent ?? 'layerd-client');
+    if (options.apiVersion !== undefined) this.#version = Promise.resolve(options.apiVersion.replace(/^v/, ''));
+  }
+
+  /** Asks whether the daemon answers, and which versions it speaks. */
+  async ping(options: CallOptions = {}): Promise<Ping> {
+    const response = await this.#transport.send({ method: 'HEAD', path: '/_ping', signal: options.signal });
+    response.resume();
+    const { headers } = response;
+    return {
+      apiVersion: headerOf(headers['api-version']) ?? UNSTATED_API_VERSION,
+      osType: headerOf(headers['ostype']),
+      server: headerOf(headers['server']),
+    };
+  }
+
+  /** The version of the API that requests carry: negotiated with the first one, unless it was given. */
+  apiVersion(options: CallOptions = {}): Promise<string> {
+    if (this.#version === undefined) {
+      const negotiated = this.ping(options).then(({ apiVersion }) => older(apiVersion, API_VERSION));
+      this.#version = negotiated;
+      // The next request asks again when this one failed.
+      negotiated.catch(() => (this.#version = undefined));
+    }
+    return this.#version;
+  }
+
+  async version(options: CallOptions = {}): Promise<VersionInfo> {
+    return this.#json({ method: 'GET', path: '/version' }, options);
+  }
+
+  async info(options: CallOptions = {}): Promise<SystemInfo> {
+    return this.#json({ method: 'GET', path: '/info' }, options);
+  }
+
+  /**
+   * Pulls an image, telling what happens on the way. Leaving the iteration or aborting stops this client's interest;
+   * what has arrived stays in the daemon, and the same pull goes on from there. Throws when the pull fails, the
+   * failure the stream tells of included.
+   */
+  async *pull(reference: string, options: PullOptions = {}): AsyncGenerator<ProgressMessage, void, undefined> {
+    const { registry, path, tag, digest } = parseReference(reference);
+    const query = new URLSearchParams({ fromImage: familiarName({ registry, path }) });
+    if (options.allTags !== true) query.set('tag', digest ?? tag ?? DEFAULT_TAG);
+    if (options.platform !== undefined) query.set('platform', options.platform);
+    const response = await this.#send(
+      { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
+      options,
+    );
+    const messages = parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal));
+    for await (const message of messages) {
+      const failure = message.errorDetail?.message ?? message.error;
+      if (failure !== undefined) {
+        const code = message.errorDetail?.code;
+        throw new EngineError(code === undefined ? 'internal' : kindOfStatus(code), failure);
+      }
+      yield message;
+    }
+  }
+
+  /** Lists images. */
+  async images(options: ImagesOptions = {}): Promise<ImageSummary[]> {
+    if (options.manifests === true) await this.#need('1.47', 'listing manifests', options);
+    const query = new URLSearchParams();
+    if (options.all === true) query.set('all', '1');
+    if (options.digests === true) query.set('digests', '1');
+    if (options.sharedSize === true) query.set('shared-size', '1');
+    if (options.manifests === true) query.set('manifests', '1');
+    setFilters(query, options.filters);
+    return this.#json({ method: 'GET', path: '/images/json', query }, options);
+  }
+
+  /** Describes one image by name, digest, ID or unique prefix of it. */
+  async inspect(name: string, options: InspectOptions = {}): Promise<ImageInspect> {
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) {
+      await this.#need('1.49', 'inspecting one platform', options);
+      query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    }
+    if (options.manifests === true) {
+      await this.#need('1.48', 'inspecting manifests', options);
+      query.set('manifests', '1');
+    }
+    return this.#json({ method: 'GET', path: `/images/${encodeName(name)}/json`, query }, options);
+  }
+
+  /** How an image was made, newest step first. */
+  async history(name: string, options: HistoryOptions = {}): Promise<HistoryItem[]> {
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) {
+      await this.#need('1.48', 'the history of one platform', options);
+      query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    }
+    return this.#json({ method: 'GET', path: `/images/${encodeName(name)}/history`, query }, options);
+  }
+
+  /** Takes a name away, or with an ID the image; with the last name the image goes too. Says what was done. */
+  async remove(name: string, options: RemoveOptions = {}): Promise<DeleteItem[]> {
+    const query = new URLSearchParams();
+    if (options.force === true) query.set('force', '1');
+    if (options.noPrune === true) query.set('noprune', '1');
+    if (options.platforms !== undefined && options.platforms.length > 0) {
+      await this.#need('1.50', 'removing one platform', options);
+      for (const platform of options.platforms) query.append('platforms', JSON.stringify(parsePlatform(platform)));
+    }
+    return this.#json({ method: 'DELETE', path: `/images/${encodeName(name)}`, query }, options);
+  }
+
+  /** What the registry says of a reference: its descriptor and platforms. Nothing is pulled. */
+  async distribution(reference: string, options: AuthOptions = {}): Promise<DistributionInspect> {
+    const path = `/distribution/${encodeName(familiarString(parseReference(reference)))}/json`;
+    return this.#json({ method: 'GET', path, headers: authHeader(options.auth) }, options);
+  }
+
+  /** The manifest or index that a reference names in its registry, as served there. Nothing is pulled. */
+  async manifest(reference: string, options: AuthOptions = {}): Promise<ManifestDocument> {
+    const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
+    const response = await this.#send({ method: 'GET', path, headers: authHeader(options.auth) }, options);
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of this.#transport.body(response, options.signal)) {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > MAX_MANIFEST_BYTES) {
+        throw new EngineError('corrupt', `the manifest of ${reference} is larger than ${MAX_MANIFEST_BYTES} bytes`);
+      }
+    }
+    const digest = headerOf(response.headers['docker-content-digest']);
+    const mediaType = headerOf(response.headers['content-type'])?.split(';')[0]?.trim();
+    if (!isDigest(digest) || mediaType === undefined) {
+      throw new EngineError('corrupt', `the daemon did not say the digest and media type of ${reference}`);
+    }
+    return { mediaType, digest, bytes: Buffer.concat(chunks, size) };
+  }
+
+  /** Events as they happen, until the iteration is left or `until` has come. Times keep all their digits. */
+  async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
+    const query = new URLSearchParams();
+    if (options.since !== undefined) query.set('since', options.since);
+    if (options.until !== undefined) query.set('until', options.until);
+    setFilters(query, options.filters);
+    const response = await this.#send({ method: 'GET', path: '/events', query }, options);
+    yield* parseNdjson<EventMessage>(this.#transport.body(response, options.signal), (line) =>
+      parseWithBigInt(line, 'timeNano'),
+    );
+  }
+
+  /** The layers of an image with their three identities, bottom first. */
+  async layers(name: string, options: CallOptions = {}): Promise<LayerReport[]> {
+    return this.#json({ method: 'GET', path: `/layerd/images/${encodeName(name)}/layers` }, options);
+  }
+
+  /** The registries the daemon has spoken to, with the pull limits they told. */
+  async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
+    return this.#json({ method: 'GET', path: '/layerd/registries' }, options);
+  }
+
+  /** Closes all connections; requests and streams under way fail. */
+  close(): void {
+    this.#transport.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+
+  async #send(call: Call, options: CallOptions): Promise<IncomingMessage> {
+    const version = await this.apiVersion(options);
+    return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
+  }
+
+  /** Sends a request and parses its whole answer, which the caller knows to be one document. */
+  async #json<T>(call: Call, options: CallOptions): Promise<T> {
+    const response = await this.#send(call, options);
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.#transport.body(response, options.signal)) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString();
+    try {
+      return JSON.parse(text) as T;
+    } catch (cause) {
+      throw new EngineError('corrupt', `the answer to ${call.method} ${call.path} is not JSON`, { cause });
+    }
+  }
+
+  async #need(version: string, what: string, options: CallOptions): Promise<void> {
+    const spoken = await this.apiVersion(options);
+    if (older(spoken, version) === version) return;
+    throw new EngineError('not-implemented', `${what} needs API version ${version}; the daemon speaks ${spoken}`);
+  }
+}
+
+/** The older of two versions `major.minor`. */
+function older(a: string, b: string): string {
+  const [majorA = 0, minorA = 0] = a.split('.').map(Number);
+  const [majorB = 0, minorB = 0] = b.split('.').map(Number);
+  return majorA < majorB || (majorA === majorB && minorA < minorB) ? a : b;
+}
+
+/** A name as path segments; its slashes and colons stay, as engines' routes expect. */
+function encodeName(name: string): string {
+  return name
+    .split('/')
+    .map((part) => encodeURIComponent(part).replaceAll('%3A', ':').replaceAll('%40', '@'))
+    .join('/');
+}
+
+function setFilters(query: URLSearchParams, filters: Filters | undefined): void {
+  if (filters !== undefined && Object.keys(filters).length > 0) query.set('filters', JSON.stringify(filters));
+}
+
+/** The header as docker sends it: JSON in URL-safe base64, padded. */
+function authHeader(auth: RegistryAuth | undefined): Record<string, string> {
+  if (auth === undefined) return {};
+  const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  return { 'X-Registry-Auth': encoded };
+}
+
+function headerOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}

@@ -1,0 +1,68 @@
+import { LayerdError, type ErrorKind } from '../protocol/errors.ts';
+
+/** A failure that the daemon reported, or that kept a request from reaching it. */
+export class EngineError extends LayerdError {
+  /** HTTP status of the answer; undefined when there was none, or when the failure came inside a stream. */
+  readonly status: number | undefined;
+
+  constructor(kind: ErrorKind, message: string, options: { status?: number; cause?: unknown } = {}) {
+    super(kind, message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.name = 'EngineError';
+    this.status = options.status;
+  }
+}
+
+/** The daemon could not be reached, or the connection to it was lost. */
+export class ConnectionError extends EngineError {
+  /** The host as it was given: `unix:///run/layerd/layerd.sock`. */
+  readonly host: string;
+  /** The system's or TLS's error code: `ENOENT`, `EACCES`, `ECONNREFUSED`, `DEPTH_ZERO_SELF_SIGNED_CERT`; '' if none. */
+  readonly code: string;
+
+  constructor(host: string, cause: unknown) {
+    const { code, reason } = describe(cause);
+    super(code === 'EACCES' || code === 'EPERM' ? 'forbidden' : 'unavailable', `${host}: ${reason}`, { cause });
+    this.name = 'ConnectionError';
+    this.host = host;
+    this.code = code;
+  }
+}
+
+/** The kind that an answer's HTTP status stands for. */
+export function kindOfStatus(status: number): ErrorKind {
+  return KINDS.get(status) ?? (status >= 500 ? 'internal' : 'invalid');
+}
+
+const KINDS: ReadonlyMap<number, ErrorKind> = new Map<number, ErrorKind>([
+  [401, 'unauthorized'],
+  [403, 'forbidden'],
+  [404, 'not-found'],
+  [409, 'conflict'],
+  [429, 'too-many-requests'],
+  [501, 'not-implemented'],
+  [503, 'unavailable'],
+  [507, 'no-space'],
+]);
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket',
+  ENOTDIR: 'there is no such socket',
+  ECONNREFUSED: 'nothing listens there',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  ECONNRESET: 'the connection was lost',
+  EPIPE: 'the connection was lost',
+  ENOTFOUND: 'no such host',
+  EAI_AGAIN: 'its name could not be resolved',
+  ETIMEDOUT: 'it did not answer in time',
+  EHOSTUNREACH: 'no route to it',
+  ENETUNREACH: 'no route to it',
+};
+
+function describe(cause: unknown): { code: string; reason: string } {
+  if (!(cause instanceof Error)) return { code: '', reason: String(cause) };
+  // Several addresses of a host were tried: the first failure speaks for all.
+  if (cause instanceof AggregateError && cause.errors.length > 0) return describe(cause.errors[0]);
+  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : '';
+  return { code, reason: REASONS[code] ?? cause.message };
+}

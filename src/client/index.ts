@@ -1,0 +1,44 @@
+/**
+ * The client of layerd for other programs.
+ *
+ * ```ts
+ * import { LayerdClient } from 'layerd';
+ * ```
+ */
+export {
+  API_VERSION,
+  LayerdClient,
+  type AuthOptions,
+  type CallOptions,
+  type ClientOptions,
+  type EventsOptions,
+  type Filters,
+  type HistoryOptions,
+  type ImagesOptions,
+  type InspectOptions,
+  type ManifestDocument,
+  type Ping,
+  type PullOptions,
+  type RegistryAuth,
+  type RemoveOptions,
+  type SystemInfo,
+} from './engine.ts';
+export { ConnectionError, EngineError } from './errors.ts';
+export { DockerConfig } from './credentials/config.ts';
+export type { TlsOptions } from './transport.ts';
+export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
+export type { Digest } from '../protocol/digest.ts';
+export type {
+  DeleteItem,
+  DistributionInspect,
+  HistoryItem,
+  ImageInspect,
+  ImageSummary,
+  LayerReport,
+  ManifestSummary,
+  RegistryReport,
+  VersionInfo,
+} from '../protocol/engine.ts';
+export type { EventMessage } from '../protocol/event.ts';
+export type { ContainerDefaults, Descriptor, Platform } from '../protocol/oci.ts';
+export type { ProgressMessage } from '../protocol/progress.ts';

@@ -1,0 +1,50 @@
+import type { Writable } from 'node:stream';
+import { Style } from './format/style.ts';
+
+/** What a terminal without a size of its own is taken to be. */
+const DEFAULT_COLUMNS = 80;
+const DEFAULT_ROWS = 24;
+
+/** Where a command writes: a terminal, a pipe or a file. */
+export class Output {
+  readonly isTerminal: boolean;
+  readonly style: Style;
+  readonly #stream: Writable & { isTTY?: boolean; columns?: number; rows?: number };
+
+  constructor(stream: Writable & { isTTY?: boolean; columns?: number; rows?: number }, env: NodeJS.ProcessEnv) {
+    this.#stream = stream;
+    this.isTerminal = stream.isTTY === true && env['TERM'] !== 'dumb';
+    // https://no-color.org: any value but the empty one.
+    this.style = new Style(this.isTerminal && (env['NO_COLOR'] ?? '') === '');
+    // Failures come back through write; without a listener the stream would throw them a second time.
+    stream.on('error', () => undefined);
+  }
+
+  get columns(): number {
+    return this.#stream.columns ?? DEFAULT_COLUMNS;
+  }
+
+  get rows(): number {
+    return this.#stream.rows ?? DEFAULT_ROWS;
+  }
+
+  /** Writes the text and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */
+  write(text: string): Promise<void> {
+    if (text === '') return Promise.resolve();
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    this.#stream.write(text, (error) => {
+      if (error === null || error === undefined) resolve(undefined);
+      else reject(error);
+    });
+    return promise;
+  }
+
+  /** Writes lines, each with its newline. */
+  lines(lines: readonly string[]): Promise<void> {
+    return this.write(lines.map((line) => `${line}\n`).join(''));
+  }
+
+  line(text: string): Promise<void> {
+    return this.write(`${text}\n`);
+  }
+}

@@ -1,0 +1,152 @@
+import { Agent, request, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { Endpoint } from './endpoint.ts';
+import { ConnectionError, EngineError, kindOfStatus } from './errors.ts';
+
+/** How long connecting may take before the daemon counts as unreachable. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** What is read of an error's body at most: 64 KiB. */
+const MAX_ERROR_BYTES = 64 * 1024;
+
+/** Certificates as PEM text. */
+export interface TlsOptions {
+  readonly ca?: string | Buffer;
+  readonly cert?: string | Buffer;
+  readonly key?: string | Buffer;
+  /** Whether the server's certificate must be valid. Default true. */
+  readonly verify?: boolean;
+}
+
+/** One request to the daemon. */
+export interface Call {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'DELETE';
+  /** Path with its version prefix, without the query. */
+  readonly path: string;
+  readonly query?: URLSearchParams | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Speaks HTTP with one daemon over connections that are kept for the next request. */
+export class Transport {
+  readonly host: string;
+  readonly #endpoint: Endpoint;
+  readonly #tls: TlsOptions | undefined;
+  readonly #userAgent: string;
+  #agent: Agent | undefined;
+
+  constructor(host: string, endpoint: Endpoint, tls: TlsOptions | undefined, userAgent: string) {
+    this.host = host;
+    this.#endpoint = endpoint;
+    this.#tls = tls;
+    this.#userAgent = userAgent;
+  }
+
+  /**
+   * Sends a request and resolves with the answer once its headers are here; the body streams. Rejects with a
+   * {@link ConnectionError}, with an {@link EngineError} for a status from 400 up, or with the signal's reason.
+   */
+  async send(call: Call): Promise<IncomingMessage> {
+    const response = await this.#attempt(call, true);
+    const status = response.statusCode ?? 0;
+    if (status < 400) return response;
+    const message = call.method === 'HEAD' ? '' : await this.#errorMessage(response, call.signal);
+    response.destroy();
+    throw new EngineError(
+      kindOfStatus(status),
+      message === '' ? `the daemon answered ${call.method} ${call.path} with status ${status}` : message,
+      { status },
+    );
+  }
+
+  /** Gives the body's chunks; a cut connection becomes a {@link ConnectionError}. */
+  async *body(response: IncomingMessage, signal?: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* response as AsyncIterable<Uint8Array>;
+    } catch (error) {
+      if (signal?.aborted === true) throw signal.reason;
+      throw new ConnectionError(this.host, error);
+    }
+  }
+
+  /** Closes all connections; requests under way fail. */
+  close(): void {
+    this.#agent?.destroy();
+  }
+
+  async #attempt(call: Call, mayRepeat: boolean): Promise<IncomingMessage> {
+    const { host } = this;
+    const { agent, send } = await this.#connections();
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    call.signal?.throwIfAborted();
+    const query = call.query === undefined || call.query.size === 0 ? '' : `?${call.query.toString()}`;
+    const outgoing = send({
+      ...this.#target(),
+      agent,
+      method: call.method,
+      path: call.path + query,
+      headers: { 'User-Agent': this.#userAgent, ...call.headers },
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+    outgoing.on('socket', (socket) => {
+      if (!socket.connecting) return;
+      const timer = setTimeout(() => {
+        outgoing.destroy(Object.assign(new Error('connecting timed out'), { code: 'ETIMEDOUT' }));
+      }, CONNECT_TIMEOUT_MS);
+      for (const event of ['connect', 'close']) socket.once(event, () => clearTimeout(timer));
+    });
+    outgoing.on('response', resolve);
+    outgoing.on('error', (error: NodeJS.ErrnoException) => {
+      if (call.signal?.aborted === true) {
+        reject(call.signal.reason as Error);
+        return;
+      }
+      // A kept connection may be closed by the daemon just as it is used again: the request never got there.
+      if (mayRepeat && outgoing.reusedSocket && error.code === 'ECONNRESET' && call.method !== 'POST') {
+        resolve(this.#attempt(call, false));
+        return;
+      }
+      reject(new ConnectionError(host, error));
+    });
+    outgoing.end();
+    return promise;
+  }
+
+  /** The agent and the function to request with. HTTPS is loaded only where it is spoken. */
+  async #connections(): Promise<{ agent: Agent; send: (options: RequestOptions) => ReturnType<typeof request> }> {
+    if (this.#endpoint.transport === 'tcp' && this.#endpoint.tls) {
+      const https = await import('node:https');
+      this.#agent ??= new https.Agent({
+        keepAlive: true,
+        ca: this.#tls?.ca,
+        cert: this.#tls?.cert,
+        key: this.#tls?.key,
+        rejectUnauthorized: this.#tls?.verify ?? true,
+      });
+      return { agent: this.#agent, send: (options) => https.request(options) };
+    }
+    this.#agent ??= new Agent({ keepAlive: true });
+    return { agent: this.#agent, send: (options) => request(options) };
+  }
+
+  #target(): RequestOptions {
+    if (this.#endpoint.transport === 'tcp') return { hostname: this.#endpoint.hostname, port: this.#endpoint.port };
+    // Nobody reads the Host of a request over a unix socket, but HTTP/1.1 demands one.
+    return { socketPath: this.#endpoint.socketPath, hostname: 'layerd' };
+  }
+
+  async #errorMessage(response: IncomingMessage, signal: AbortSignal | undefined): Promise<string> {
+    let text = '';
+    response.setEncoding('utf8');
+    for await (const chunk of this.body(response, signal)) {
+      text += String(chunk);
+      if (text.length > MAX_ERROR_BYTES) break;
+    }
+    try {
+      const body = JSON.parse(text) as { message?: unknown } | null;
+      if (typeof body?.message === 'string') return body.message;
+    } catch {
+      // Not JSON: a proxy, or something that is no engine, answered. Its text is shown as it is.
+    }
+    return text.trim();
+  }
+}
