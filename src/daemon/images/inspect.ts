@@ -4,7 +4,7 @@ import type { ContainerDefaults, ImageConfig, Platform } from '../../protocol/oc
 import { imageSize } from './sizes.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { repoDigests, repoTags, type ImageStore } from './store.ts';
-import { trimFraction } from './time.ts';
+import { trimFraction } from '../../protocol/time.ts';
 
 /** How layers are kept, as `docker info` and `docker inspect` name it. */
 export const STORAGE_DRIVER = 'erofs';

@@ -3,10 +3,10 @@ import type { ImageSummary } from '../../protocol/engine.ts';
 import { booleanFilter, filterValues, matchesLabels, type Filters } from './filters.ts';
 import { Glob } from './glob.ts';
 import { manifestSummaries } from './manifest-summary.ts';
-import { familiarName, familiarString } from './reference.ts';
+import { familiarName, familiarString } from '../../protocol/reference.ts';
 import { imageSizes, sharedSizes, type SizedTarget } from './sizes.ts';
 import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.ts';
-import { parseDate, parseTime, unixSeconds } from './time.ts';
+import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
 /** The filters that a list of images knows. */
 export const IMAGE_FILTERS: readonly string[] = [

@@ -14,7 +14,7 @@ import {
   storableDigest,
   withDefaultTag,
   type Reference,
-} from './reference.ts';
+} from '../../protocol/reference.ts';
 
 /** An image to be written, all of whose blobs and layers are committed. */
 export interface NewImage {

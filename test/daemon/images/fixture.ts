@@ -6,7 +6,7 @@ import { ContentStore } from '../../../src/daemon/content/store.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
 import type { StoredLayer, StoredManifest } from '../../../src/daemon/images/image.ts';
-import { canonicalName, parseReference } from '../../../src/daemon/images/reference.ts';
+import { canonicalName, parseReference } from '../../../src/protocol/reference.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { ImageStore, type PutResult } from '../../../src/daemon/images/store.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';

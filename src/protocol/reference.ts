@@ -1,5 +1,5 @@
-import { isDigest, type Digest } from '../../protocol/digest.ts';
-import { LayerdError } from '../../protocol/errors.ts';
+import { isDigest, type Digest } from './digest.ts';
+import { LayerdError } from './errors.ts';
 
 /**
  * A name in a repository, normalised as distribution/reference does it (v0.6): `redis` is `docker.io/library/redis`.

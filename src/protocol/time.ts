@@ -1,4 +1,4 @@
-import { LayerdError } from '../../protocol/errors.ts';
+import { LayerdError } from './errors.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 const NANOSECONDS_PER_SECOND = 1_000_000_000n;
