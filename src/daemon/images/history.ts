@@ -1,12 +1,39 @@
 import type { HistoryItem } from '../../protocol/engine.ts';
-import { LayerdError } from '../../protocol/errors.ts';
-import type { Platform } from '../../protocol/oci.ts';
-import type { ImageStore } from './store.ts';
+import type { ImageConfig, Platform } from '../../protocol/oci.ts';
+import { repoTags, type ImageStore } from './store.ts';
+import { unixSeconds } from './time.ts';
 
-export function imageHistory(
-  _store: ImageStore,
-  _name: string,
-  _options?: { platform?: Platform | undefined },
+/** What a step is called that is no image of its own. */
+const NO_ID = '<missing>';
+
+/**
+ * How an image was made, newest step first, as its config tells: a config without history tells nothing, and a history
+ * that names more layers than there are has steps of size 0.
+ */
+export async function imageHistory(
+  store: ImageStore,
+  name: string,
+  options: { platform?: Platform | undefined } = {},
 ): Promise<HistoryItem[]> {
-  throw new LayerdError('not-implemented', 'imageHistory');
+  const found = store.resolve(name, options.platform);
+  const sizes = store.db
+    .all<{ size: number | null }>(
+      `SELECT layer.size FROM manifest_layer LEFT JOIN layer USING (diff_id)
+       WHERE manifest = ? AND diff_id IS NOT NULL ORDER BY position`,
+      found.manifest,
+    )
+    .values();
+  const tags = repoTags(store.names(found.listedId));
+  const { history } = await store.documents.read<ImageConfig>(found.id);
+  const steps = (history ?? []).map((step) => ({
+    Id: NO_ID,
+    Created: unixSeconds(step.created) ?? 0,
+    CreatedBy: step.created_by ?? '',
+    Tags: null,
+    Size: step.empty_layer === true ? 0 : (sizes.next().value?.size ?? 0),
+    Comment: step.comment ?? '',
+  }));
+  const [top, ...below] = steps.reverse();
+  if (top === undefined) return [];
+  return [{ ...top, Id: found.id, Tags: tags.length === 0 ? null : tags }, ...below];
 }

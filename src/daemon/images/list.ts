@@ -1,9 +1,14 @@
+import type { Digest } from '../../protocol/digest.ts';
 import type { ImageSummary } from '../../protocol/engine.ts';
-import { LayerdError } from '../../protocol/errors.ts';
-import type { Filters } from './filters.ts';
-import type { ImageStore } from './store.ts';
+import { booleanFilter, filterValues, matchesLabels, type Filters } from './filters.ts';
+import { Glob } from './glob.ts';
+import { manifestSummaries } from './manifest-summary.ts';
+import { familiarName, familiarString } from './reference.ts';
+import { imageSizes, sharedSizes, type SizedTarget } from './sizes.ts';
+import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.ts';
+import { parseDate, parseTime, unixSeconds } from './time.ts';
 
-/** The filters of a list; parse the parameter with these. */
+/** The filters that a list of images knows. */
 export const IMAGE_FILTERS: readonly string[] = [
   'dangling',
   'label',
@@ -15,12 +20,112 @@ export const IMAGE_FILTERS: readonly string[] = [
 ];
 
 export interface ListOptions {
-  readonly all?: boolean;
-  readonly filters?: Filters;
+  readonly filters?: Filters | undefined;
+  /** Whether to count what other images hold too. */
   readonly sharedSize?: boolean;
+  /** Whether to list the manifests of each image's index. */
   readonly manifests?: boolean;
 }
 
-export function listImages(_store: ImageStore, _options?: ListOptions): Promise<ImageSummary[]> {
-  throw new LayerdError('not-implemented', 'listImages');
+/** A target of an image, with what its preferred manifest says. */
+interface TargetRow extends SizedTarget {
+  readonly mediaType: string;
+  readonly labels: string | null;
+  readonly created: string | null;
+}
+
+/** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
+export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ImageSummary[]> {
+  const select = selection(store, options.filters ?? new Map<string, ReadonlySet<string>>());
+  const namesOf = store.allNames();
+  const sizeOf = imageSizes(store.db);
+  const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
+  const listed: { readonly summary: ImageSummary; readonly latest: TargetRow }[] = [];
+  for (const [id, targets] of targetsById(store)) {
+    const [latest] = targets;
+    const labels = JSON.parse(latest.labels ?? '{}') as Record<string, string>;
+    const created = latest.created ?? undefined;
+    const names = select({ created, labels, names: namesOf(targets.map((row) => row.target)) });
+    if (names === undefined) continue;
+    const summary: ImageSummary = {
+      Id: id,
+      ParentId: '',
+      RepoTags: repoTags(names),
+      RepoDigests: repoDigests(names),
+      Created: unixSeconds(created) ?? 0,
+      Size: sizeOf(targets),
+      SharedSize: shared === undefined ? -1 : (shared.get(id) ?? 0),
+      Labels: labels,
+      Containers: -1,
+      Descriptor: { mediaType: latest.mediaType, digest: latest.target, size: latest.bytes },
+    };
+    listed.push({ summary, latest });
+  }
+  if (options.manifests === true) {
+    for (const { summary, latest } of listed) summary.Manifests = await manifestSummaries(store, latest);
+  }
+  return listed.map(({ summary }) => summary).sort((one, other) => other.Created - one.Created);
+}
+
+/** The targets of each image, the one that was stored last first; the others are the same image in other indexes. */
+function targetsById(store: ImageStore): Map<Digest, [TargetRow, ...TargetRow[]]> {
+  const rows = store.db.all<TargetRow>(
+    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
+     FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY image.stored_at DESC, target`,
+  );
+  const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();
+  for (const row of rows) {
+    const targets = byId.get(row.id);
+    if (targets === undefined) byId.set(row.id, [row]);
+    else targets.push(row);
+  }
+  return byId;
+}
+
+interface Candidate {
+  readonly created: string | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly names: readonly ImageName[];
+}
+
+/** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */
+function selection(store: ImageStore, filters: Filters): (image: Candidate) => readonly ImageName[] | undefined {
+  const dangling = booleanFilter(filters, 'dangling');
+  const globs = [...filterValues(filters, 'reference')].map((pattern) => new Glob(pattern));
+  const hasReference = filters.has('reference');
+  // Several values must all hold, so the earliest bound counts above and the latest below.
+  const createdOf = (name: string): bigint => timeOf(createdAt(store, name)) ?? 0n;
+  const befores = [
+    ...[...filterValues(filters, 'before')].map(createdOf),
+    ...[...filterValues(filters, 'until')].map((text) => parseTime(text, store.now())),
+  ];
+  const sinces = [...filterValues(filters, 'since')].map(createdOf);
+  return ({ created, labels, names }) => {
+    if (befores.length > 0 || sinces.length > 0) {
+      const time = timeOf(created);
+      if (time === undefined) return undefined;
+      if (befores.some((before) => time >= before) || sinces.some((since) => time <= since)) return undefined;
+    }
+    if (!matchesLabels(filters, labels)) return undefined;
+    const selected = hasReference ? names.filter((name) => globs.some((glob) => isNamedLike(name, glob))) : names;
+    if (hasReference && selected.length === 0) return undefined;
+    // An image that only its digest names is dangling, yet is listed among those that are not.
+    if (dangling === true && selected.some(({ reference }) => reference.tag !== undefined)) return undefined;
+    if (dangling === false && selected.length === 0) return undefined;
+    return selected;
+  };
+}
+
+/** When the image was made by which a filter sets a bound. */
+function createdAt(store: ImageStore, name: string): string | undefined {
+  const { target, manifest } = store.resolve(name);
+  return store.manifests(target).find(({ digest }) => digest === manifest)?.created;
+}
+
+const timeOf = (created: string | undefined): bigint | undefined =>
+  created === undefined ? undefined : parseDate(created);
+
+/** Whether a pattern stands for a name as people write it, with its tag or digest or without. */
+function isNamedLike({ reference }: ImageName, glob: Glob): boolean {
+  return glob.matches(familiarString(reference)) || glob.matches(familiarName(reference));
 }

@@ -1,27 +1,228 @@
-import type { Digest } from '../../protocol/digest.ts';
+import { hexOf, shortId, type Digest } from '../../protocol/digest.ts';
 import type { DeleteItem } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { NewEvent } from '../events/event.ts';
-import type { ImageStore } from './store.ts';
+import type { Database } from '../metadata/database.ts';
+import { canonicalName, familiarString, parseReference, withDefaultTag, type Reference } from './reference.ts';
+import type { FoundImage, ImageName, ImageStore, ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
+  /** Removes the image with all its names, though they are in several repositories. */
   readonly force?: boolean;
-  /** Removes the manifests of these platforms alone, where others remain. */
+  /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
 }
 
+/** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
+export type Collect = (candidates: Digest[]) => {
+  readonly blobs: readonly Digest[];
+  readonly layers: readonly Digest[];
+};
+
+/** A layer of a removed manifest. */
+interface RemovedLayer {
+  readonly diff_id: Digest;
+  readonly chain_id: Digest;
+}
+
+/**
+ * Removes names, and with the last one the image and what nothing else holds: all of it in one transaction, so that no
+ * pull can come in between, with the events that tell of it. Follows dockerd in what it refuses and what it says.
+ */
 export class ImageRemover {
-  constructor(_options: {
-    store: ImageStore;
-    events: { append(event: NewEvent): unknown };
-    /** Frees what nothing holds any more; part of the transaction. Layers are diff IDs. */
-    collect: (candidates: Digest[]) => { blobs: Digest[]; layers: Digest[] };
-  }) {
-    throw new LayerdError('not-implemented', 'ImageRemover');
+  readonly #store: ImageStore;
+  readonly #db: Database;
+  readonly #events: { append(event: NewEvent): unknown };
+  readonly #collect: Collect;
+
+  constructor(options: { store: ImageStore; events: { append(event: NewEvent): unknown }; collect: Collect }) {
+    this.#store = options.store;
+    this.#db = options.store.db;
+    this.#events = options.events;
+    this.#collect = options.collect;
   }
 
-  remove(_name: string, _options?: RemoveOptions): DeleteItem[] {
-    throw new LayerdError('not-implemented', 'remove');
+  /**
+   * Removes what the name stands for, and returns what was done, in order. By a reference: that name, with the last tag
+   * of a repository its digests there, and the image when no name is left. By an identifier: the image with all its
+   * names, which must be in one repository unless it is forced. Throws `not-found`, `conflict` or `invalid`.
+   */
+  remove(name: string, options: RemoveOptions = {}): DeleteItem[] {
+    return this.#db.transaction(() => {
+      const found = this.#store.resolve(name);
+      const { platforms = [] } = options;
+      const removed = platforms.length === 0 ? undefined : this.#removePlatforms(found, name, platforms);
+      return removed ?? this.#remove(found, name, options.force ?? false);
+    });
   }
+
+  #remove(found: FoundImage, name: string, force: boolean): DeleteItem[] {
+    const done: DeleteItem[] = [];
+    const id = found.listedId;
+    const labels = this.#labels(found.target, found.manifest);
+    let names = this.#store.names(id);
+    const untag = (removed: ImageName, called = familiarString(removed.reference)): void => {
+      this.#deleteName(removed);
+      names = names.filter((other) => other !== removed);
+      done.push({ Untagged: called });
+    };
+    const untagAll = (): void => {
+      for (const each of names) {
+        untag(each);
+        this.#append('untag', id, labels);
+      }
+    };
+
+    if (!isIdentifier(found, name)) {
+      const reference = withDefaultTag(parseReference(name));
+      const named = names.find((each) => isSameName(each.reference, reference));
+      if (named !== undefined) untag(named, familiarString(reference));
+      this.#append('untag', id, labels);
+      const inRepository = names.filter((each) => canonicalName(each.reference) === canonicalName(reference));
+      if (reference.digest === undefined && inRepository.every((each) => each.reference.tag === undefined)) {
+        for (const each of inRepository) untag(each);
+      }
+      if (names.length > 0) {
+        this.#deleteNameless(id);
+        return done;
+      }
+    } else if (names.length > 0 && !force && !areOneReference(names)) {
+      throw new LayerdError(
+        'conflict',
+        `conflict: unable to delete ${shortId(id)} (must be forced) - image is referenced in multiple repositories`,
+      );
+    }
+    untagAll();
+    const targets = this.#targets(id);
+    const layers = [...new Set([found.manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap(
+      (manifest) => this.#layers(manifest),
+    );
+    const freed = this.#deleteImages(targets);
+    this.#append('delete', id, labels);
+    done.push({ Deleted: id }, ...deletedLayers(layers, freed));
+    return done;
+  }
+
+  /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
+  #removePlatforms({ target }: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+    const removed = new Map<Digest, ManifestRow>();
+    for (const platform of platforms) {
+      const [best] = this.#store.manifestsFor(target, name, platform);
+      removed.set(best.digest, best);
+    }
+    const remaining = this.#store.manifests(target).filter((manifest) => !removed.has(manifest.digest));
+    if (remaining.every((manifest) => manifest.kind === 'attestation')) return undefined;
+
+    const kept = new Set(remaining.flatMap((manifest) => this.#blobs(manifest)));
+    const released = [...removed.values()]
+      .flatMap((manifest) => this.#blobs(manifest))
+      .filter((blob) => !kept.has(blob));
+    const layers = [...removed.keys()].map((manifest) => this.#layers(manifest));
+    for (const manifest of removed.keys()) {
+      this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
+      this.#deleteUnusedManifest(manifest);
+    }
+    for (const blob of released) {
+      this.#db.run('DELETE FROM image_blob WHERE target = ? AND digest = ?', target, blob);
+    }
+    this.#store.preferManifest(target);
+    const freed = new Set(this.#collect(released).layers);
+    return [...removed.values()].flatMap((manifest, index) => {
+      this.#append('delete', manifest.configDigest, manifest.labels);
+      return [{ Deleted: manifest.configDigest }, ...deletedLayers(layers[index] ?? [], freed)];
+    });
+  }
+
+  #append(action: 'untag' | 'delete', id: Digest, labels: Readonly<Record<string, string>>): void {
+    this.#events.append({ type: 'image', action, actor: id, attributes: { ...labels, name: id } });
+  }
+
+  #labels(target: Digest, manifest: Digest): Readonly<Record<string, string>> {
+    return this.#store.manifests(target).find(({ digest }) => digest === manifest)?.labels ?? {};
+  }
+
+  #deleteName({ reference, target }: ImageName): void {
+    const repository = canonicalName(reference);
+    if (reference.tag === undefined) {
+      this.#db.run('DELETE FROM repo_digest WHERE repository = ? AND target = ?', repository, target);
+    } else {
+      this.#db.run('DELETE FROM tag WHERE repository = ? AND tag = ?', repository, reference.tag);
+    }
+  }
+
+  /** Of the targets that are one image to the user, removes those that have lost their last name. */
+  #deleteNameless(id: Digest): void {
+    const named = new Set(this.#store.names(id).map(({ target }) => target));
+    this.#deleteImages(this.#targets(id).filter((target) => !named.has(target)));
+  }
+
+  #targets(id: Digest): Digest[] {
+    return this.#db
+      .all<{ target: Digest }>('SELECT target FROM image WHERE image_id = ? ORDER BY stored_at DESC, target', id)
+      .map(({ target }) => target);
+  }
+
+  #manifests(target: Digest): Digest[] {
+    return this.#db
+      .all<{ manifest: Digest }>('SELECT manifest FROM image_manifest WHERE target = ? ORDER BY manifest', target)
+      .map(({ manifest }) => manifest);
+  }
+
+  /** The layers of a manifest, top first. */
+  #layers(manifest: Digest): RemovedLayer[] {
+    return this.#db.all<RemovedLayer>(
+      `SELECT diff_id, chain_id FROM manifest_layer
+       WHERE manifest = ? AND diff_id IS NOT NULL AND chain_id IS NOT NULL ORDER BY position DESC`,
+      manifest,
+    );
+  }
+
+  /** A manifest, its config and its layer blobs. */
+  #blobs({ digest, configDigest }: ManifestRow): Digest[] {
+    const layers = this.#db.all<{ digest: Digest }>('SELECT digest FROM manifest_layer WHERE manifest = ?', digest);
+    return [digest, configDigest, ...layers.map((layer) => layer.digest)];
+  }
+
+  /** Deletes images that have no name left; returns the diff IDs of the layers that went with them. */
+  #deleteImages(targets: readonly Digest[]): ReadonlySet<Digest> {
+    const released = targets.flatMap((target) => {
+      const manifests = this.#manifests(target);
+      const blobs = this.#db.all<{ digest: Digest }>('SELECT digest FROM image_blob WHERE target = ?', target);
+      this.#db.run('DELETE FROM image WHERE target = ?', target);
+      for (const manifest of manifests) this.#deleteUnusedManifest(manifest);
+      return blobs.map(({ digest }) => digest);
+    });
+    return new Set(this.#collect(released).layers);
+  }
+
+  #deleteUnusedManifest(manifest: Digest): void {
+    this.#db.run(
+      'DELETE FROM manifest WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM image_manifest WHERE manifest = ?1)',
+      manifest,
+    );
+  }
+}
+
+/** Whether the user named the image by an identifier. The start of its image ID is one though a tag be called so too. */
+function isIdentifier({ byId, listedId }: FoundImage, name: string): boolean {
+  return byId || listedId.startsWith(name) || hexOf(listedId).startsWith(name);
+}
+
+/** Whether the names are one tag at most, and digests in the same repository. */
+function areOneReference(names: readonly ImageName[]): boolean {
+  const repositories = new Set(names.map(({ reference }) => canonicalName(reference)));
+  return repositories.size === 1 && names.filter(({ reference }) => reference.tag !== undefined).length <= 1;
+}
+
+/** Whether a name is the one that was given; of one with tag and digest the digest counts. */
+function isSameName(name: Reference, given: Reference): boolean {
+  const isSame = given.digest === undefined ? name.tag === given.tag : name.digest === given.digest;
+  return isSame && canonicalName(name) === canonicalName(given);
+}
+
+/** The chain IDs of the layers that were freed, each once. */
+function deletedLayers(layers: readonly RemovedLayer[], freed: ReadonlySet<Digest>): DeleteItem[] {
+  const chainIds = layers.filter((layer) => freed.has(layer.diff_id)).map((layer) => layer.chain_id);
+  return [...new Set(chainIds)].map((chainId) => ({ Deleted: chainId }));
 }

@@ -1,48 +1,433 @@
-import type { Digest } from '../../protocol/digest.ts';
+import { shortId, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Descriptor, Platform } from '../../protocol/oci.ts';
 import type { Database } from '../metadata/database.ts';
+import { Documents } from './documents.ts';
 import type { Image, StoredManifest } from './image.ts';
+import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
+import {
+  canonicalName,
+  canonicalString,
+  familiarString,
+  parseAnyReference,
+  splitCanonicalName,
+  storableDigest,
+  withDefaultTag,
+  type Reference,
+} from './reference.ts';
 
 /** An image to be written, all of whose blobs and layers are committed. */
 export interface NewImage {
-  readonly target: Descriptor;
+  readonly target: Pick<Descriptor, 'digest' | 'mediaType' | 'size'>;
+  /** The manifests that are stored; of an image that is there already, those that are added. */
   readonly manifests: readonly StoredManifest[];
   /** Every blob the image holds: indexes, manifests, configs, layers. */
   readonly blobs: readonly Digest[];
   /** Canonical: `docker.io/library/redis`. */
   readonly repository: string;
   readonly tag?: string | undefined;
-  /** Whether the repository is known to have the target under its digest: true for pulls. */
+  /** Whether the target is known in the repository by its digest: true for what was pulled from there. */
   readonly byDigest: boolean;
-  /** Digest of the preferred manifest's config. */
+  /** Digest of the config of the preferred manifest. */
   readonly imageId: Digest;
-  /** The manifest preferred for this host. */
+  /** The manifest preferred for this host among those given. */
   readonly manifest: Digest;
+}
+
+/** What writing an image changed. */
+export interface PutResult {
+  /** What the tag pointed to before. */
+  readonly previous: Digest | undefined;
+  /** False where everything, the name too, was there already. */
+  readonly changed: boolean;
 }
 
 /** An image as a name found it: `id` and `manifest` are those of the manifest that was asked for. */
 export interface FoundImage extends Image {
-  /** Whether the name was an identifier, or its start, rather than a reference. */
+  /** The image ID it is listed under: that of the manifest preferred for this host. */
+  readonly listedId: Digest;
+  /** Whether it was found by an identifier or the start of one, rather than by a reference. */
   readonly byId: boolean;
 }
 
+/** A name of an image: a tag, or its digest in a repository. */
+export interface ImageName {
+  readonly reference: Reference;
+  readonly target: Digest;
+  /** Unix milliseconds; for tags. */
+  readonly taggedAt: number | undefined;
+}
+
+/** A stored manifest's row, without its layers. */
+export type ManifestRow = Omit<StoredManifest, 'layers'>;
+
+const IMAGE_COLUMNS = `image.target, image.media_type AS mediaType, image.bytes, image.image_id AS listedId, image.manifest`;
+
+interface ImageRow {
+  readonly target: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  readonly listedId: Digest;
+  readonly manifest: Digest;
+}
+
+/** An image row that an identifier was found in, with the manifest which that names. */
+interface IdentifiedRow extends ImageRow {
+  readonly identifier: Digest;
+  readonly id: Digest;
+}
+
+/**
+ * The images and their names, on the metadata. Several targets can have one image ID (the same image in two indexes);
+ * they are one image to the user, listed once with the names of all of them, as in dockerd.
+ */
 export class ImageStore {
-  constructor(_options: {
+  readonly db: Database;
+  readonly documents: Documents;
+  readonly #host: Platform;
+  readonly #now: () => number;
+  readonly #layerPath: ((diffId: Digest) => string) | undefined;
+
+  constructor(options: {
     db: Database;
     readBlob: (digest: Digest) => Promise<Buffer>;
     host: Platform;
     now?: () => number;
+    /** The file of a layer's EROFS image, for those who inspect an image. */
     layerPath?: (diffId: Digest) => string;
   }) {
-    throw new LayerdError('not-implemented', 'ImageStore');
+    this.db = options.db;
+    this.documents = new Documents(options.readBlob);
+    this.#host = options.host;
+    this.#now = options.now ?? Date.now;
+    this.#layerPath = options.layerPath;
   }
 
-  put(_image: NewImage): { previous: Digest | undefined; changed: boolean } {
-    throw new LayerdError('not-implemented', 'put');
+  /** Unix milliseconds. */
+  now(): number {
+    return this.#now();
   }
 
-  resolve(_name: string, _platform?: Platform): FoundImage {
-    throw new LayerdError('not-implemented', 'resolve');
+  layerPath(diffId: Digest): string | undefined {
+    return this.#layerPath?.(diffId);
   }
+
+  /**
+   * Writes an image and its name. Manifests are added to an image that is there already, such as another platform of
+   * its index. A tag that pointed elsewhere moves, and what it leaves stays. May be part of the caller's transaction.
+   */
+  put(image: NewImage): PutResult {
+    return this.db.transaction(() => {
+      const { target, repository, tag } = image;
+      const now = this.#now();
+      for (const manifest of image.manifests) this.#putManifest(manifest, now);
+      this.db.run(
+        'INSERT OR IGNORE INTO image (target, media_type, bytes, image_id, manifest, stored_at) VALUES (?, ?, ?, ?, ?, ?)',
+        target.digest,
+        target.mediaType,
+        target.size,
+        image.imageId,
+        image.manifest,
+        now,
+      );
+      let changed = false;
+      for (const { digest } of image.manifests) {
+        const { changes } = this.db.run(
+          'INSERT OR IGNORE INTO image_manifest (target, manifest) VALUES (?, ?)',
+          target.digest,
+          digest,
+        );
+        changed ||= changes > 0;
+      }
+      for (const blob of image.blobs) {
+        this.db.run('INSERT OR IGNORE INTO image_blob (target, digest) VALUES (?, ?)', target.digest, blob);
+      }
+      this.preferManifest(target.digest);
+      if (image.byDigest) {
+        const { changes } = this.db.run(
+          'INSERT OR IGNORE INTO repo_digest (repository, target) VALUES (?, ?)',
+          repository,
+          target.digest,
+        );
+        // A pull by tag that only learns the digest's name has brought nothing new.
+        changed ||= changes > 0 && tag === undefined;
+      }
+      if (tag === undefined) return { previous: undefined, changed };
+      const previous = this.#tagTarget(repository, tag);
+      if (previous === target.digest) return { previous, changed };
+      this.db.run(
+        `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
+        repository,
+        tag,
+        target.digest,
+        now,
+      );
+      return { previous, changed: true };
+    });
+  }
+
+  /** Sets which of an image's stored manifests stands for it: the best for this host, else the one that did before. */
+  preferManifest(target: Digest): void {
+    const manifests = this.manifests(target).filter((manifest) => manifest.kind !== 'attestation');
+    const current = this.db.get<{ manifest: Digest }>('SELECT manifest FROM image WHERE target = ?', target)?.manifest;
+    const matcher = only(this.#host);
+    const rank = (manifest: ManifestRow): number =>
+      (manifest.platform === undefined ? undefined : matcher.rank(manifest.platform)) ?? Infinity;
+    const isBetter = (one: ManifestRow, other: ManifestRow): boolean =>
+      rank(one) < rank(other) || (rank(one) === rank(other) && one.digest === current);
+    const [first, ...rest] = manifests;
+    if (first === undefined) return;
+    const best = rest.reduce((better, manifest) => (isBetter(manifest, better) ? manifest : better), first);
+    this.db.run('UPDATE image SET manifest = ?, image_id = ? WHERE target = ?', best.digest, best.configDigest, target);
+  }
+
+  /**
+   * Finds the image that a user names: by reference, else by image ID, manifest digest or index digest, or the start of
+   * one in hex. With a platform, that platform's manifest of it. Throws `not-found`, or `invalid` for what is no name.
+   */
+  resolve(name: string, platform?: Platform): FoundImage {
+    const { reference, digest } = parseAnyReference(name);
+    const row =
+      reference === undefined
+        ? this.#identified(storableDigest(digest), name)
+        : (this.#named(reference) ?? this.#identified(name, name));
+    if (row === undefined) {
+      throw new LayerdError(
+        'not-found',
+        `No such image: ${reference === undefined ? digest : familiarString(withDefaultTag(reference))}`,
+      );
+    }
+    if (platform === undefined) return row;
+    return { ...row, ...this.#onPlatform(row.target, name, platform) };
+  }
+
+  /** The names of the image that is listed under the ID, tags of a repository before its digests. */
+  names(listedId: Digest): ImageName[] {
+    return toNames(
+      this.db.all<NameRow>(
+        `SELECT repository, tag, target, tagged_at FROM tag JOIN image USING (target) WHERE image_id = ?1
+         UNION ALL
+         SELECT repository, NULL, target, NULL FROM repo_digest JOIN image USING (target) WHERE image_id = ?1`,
+        listedId,
+      ),
+    );
+  }
+
+  /** The names of all images: returns what gives those of one by its targets. */
+  allNames(): (targets: readonly Digest[]) => ImageName[] {
+    const rows = this.db.all<NameRow>(
+      `SELECT repository, tag, target, tagged_at FROM tag
+       UNION ALL
+       SELECT repository, NULL, target, NULL FROM repo_digest`,
+    );
+    const byTarget = Map.groupBy(rows, (row) => row.target);
+    return (targets) => toNames(targets.flatMap((target) => byTarget.get(target) ?? []));
+  }
+
+  /** Whether the blob is stored. */
+  hasBlob(digest: Digest): boolean {
+    return this.db.get('SELECT 1 FROM blob WHERE digest = ?', digest) !== undefined;
+  }
+
+  /** The manifests that an image has stored. */
+  manifests(target: Digest): ManifestRow[] {
+    return this.db
+      .all<{
+        digest: Digest;
+        media_type: string;
+        bytes: number;
+        kind: StoredManifest['kind'];
+        config_digest: Digest;
+        size: number;
+        content_size: number;
+        platform: string | null;
+        labels: string | null;
+        created: string | null;
+      }>(
+        `SELECT digest, media_type, bytes, kind, config_digest, size, content_size, platform, labels, created
+         FROM image_manifest JOIN manifest ON manifest.digest = manifest WHERE target = ? ORDER BY digest`,
+        target,
+      )
+      .map((row) => ({
+        digest: row.digest,
+        mediaType: row.media_type,
+        bytes: row.bytes,
+        kind: row.kind,
+        configDigest: row.config_digest,
+        size: row.size,
+        contentSize: row.content_size,
+        platform: row.platform === null ? undefined : (JSON.parse(row.platform) as Platform),
+        labels: JSON.parse(row.labels ?? '{}') as Record<string, string>,
+        created: row.created ?? undefined,
+      }));
+  }
+
+  /** The manifests of a stored image that are for the platform, best first. Throws `not-found` when there is none. */
+  manifestsFor(target: Digest, name: string, platform: Platform): [ManifestRow, ...ManifestRow[]] {
+    const images = this.manifests(target).filter((manifest) => manifest.platform !== undefined);
+    const matcher = onlyStrict(platform);
+    const rank = (manifest: ManifestRow): number =>
+      manifest.platform === undefined ? Infinity : (matcher.rank(manifest.platform) ?? Infinity);
+    const [best, ...others] = images
+      .filter((manifest) => manifest.platform !== undefined && provides(manifest.platform, platform))
+      .toSorted((one, other) => compare(rank(one), rank(other)));
+    if (best !== undefined) return [best, ...others];
+    const stored = images.flatMap((manifest) => (manifest.platform === undefined ? [] : [manifest.platform]));
+    throw new LayerdError(
+      'not-found',
+      `image with reference ${name} was found but does not provide the specified platform (${formatPlatform(platform)})` +
+        (stored.length === 0 ? '' : `; stored of it is ${stored.map(formatPlatform).join(', ')}`),
+    );
+  }
+
+  #onPlatform(target: Digest, name: string, platform: Platform): Pick<FoundImage, 'id' | 'manifest'> {
+    const [best] = this.manifestsFor(target, name, platform);
+    return { id: best.configDigest, manifest: best.digest };
+  }
+
+  #putManifest(manifest: StoredManifest, now: number): void {
+    const { changes } = this.db.run(
+      `INSERT OR IGNORE INTO manifest
+         (digest, media_type, bytes, kind, config_digest, size, content_size, platform, labels, created, stored_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      manifest.digest,
+      manifest.mediaType,
+      manifest.bytes,
+      manifest.kind,
+      manifest.configDigest,
+      manifest.size,
+      manifest.contentSize,
+      manifest.platform === undefined ? null : JSON.stringify(manifest.platform),
+      JSON.stringify(manifest.labels),
+      manifest.created ?? null,
+      now,
+    );
+    if (changes === 0) return;
+    manifest.layers.forEach((layer, position) => {
+      this.db.run(
+        `INSERT INTO manifest_layer (manifest, position, digest, diff_id, chain_id, media_type, bytes)
+         VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        manifest.digest,
+        position,
+        layer.digest,
+        layer.diffId ?? null,
+        layer.chainId ?? null,
+        layer.mediaType,
+        layer.bytes,
+      );
+    });
+  }
+
+  #tagTarget(repository: string, tag: string): Digest | undefined {
+    return this.db.get<{ target: Digest }>('SELECT target FROM tag WHERE repository = ? AND tag = ?', repository, tag)
+      ?.target;
+  }
+
+  /** Finds an image by its name. The digest of one that has both tag and digest decides, as in dockerd. */
+  #named(reference: Reference): FoundImage | undefined {
+    const repository = canonicalName(reference);
+    const { tag, digest } = withDefaultTag(reference);
+    const row =
+      digest === undefined
+        ? this.db.get<ImageRow>(
+            `SELECT ${IMAGE_COLUMNS} FROM tag JOIN image USING (target) WHERE repository = ? AND tag = ?`,
+            repository,
+            tag ?? null,
+          )
+        : this.db.get<ImageRow>(
+            `SELECT ${IMAGE_COLUMNS} FROM repo_digest JOIN image USING (target) WHERE repository = ? AND target = ?`,
+            repository,
+            storableDigest(digest),
+          );
+    return row === undefined ? undefined : { ...row, id: row.listedId, byId: false };
+  }
+
+  /**
+   * Finds an image by an identifier or its start. Image IDs go first, so that a short one that is unique among them
+   * stays so whatever digests there are.
+   */
+  #identified(identifier: string, name: string): FoundImage | undefined {
+    const start = /^(?:sha256:)?([a-f0-9]{1,64})$/.exec(identifier)?.[1];
+    if (start === undefined) return undefined;
+    // Every identifier with the start lies between it and it followed by a letter that is no hex digit.
+    const from = `sha256:${start}`;
+    const to = `${from}g`;
+    const byImageId = this.db.all<IdentifiedRow>(
+      `SELECT ${IMAGE_COLUMNS}, image_id AS identifier, image_id AS id FROM image
+       WHERE image_id >= ? AND image_id < ? ORDER BY stored_at DESC, target`,
+      from,
+      to,
+    );
+    const rows =
+      byImageId.length > 0
+        ? byImageId
+        : this.db.all<IdentifiedRow>(
+            `SELECT target, mediaType, bytes, listedId, manifest, identifier, id FROM (
+               SELECT ${IMAGE_COLUMNS}, target AS identifier, image_id AS id, stored_at FROM image
+               WHERE target >= ?1 AND target < ?2
+               UNION ALL
+               SELECT image.target, image.media_type AS mediaType, image.bytes, image.image_id AS listedId, m.digest,
+                 m.digest, m.config_digest, image.stored_at
+               FROM manifest m JOIN image_manifest im ON im.manifest = m.digest JOIN image ON image.target = im.target
+               WHERE m.digest >= ?1 AND m.digest < ?2 AND m.kind <> 'attestation'
+               UNION ALL
+               SELECT image.target, image.media_type, image.bytes, image.image_id, m.digest,
+                 m.config_digest, m.config_digest, image.stored_at
+               FROM manifest m JOIN image_manifest im ON im.manifest = m.digest JOIN image ON image.target = im.target
+               WHERE m.config_digest >= ?1 AND m.config_digest < ?2 AND m.kind <> 'attestation'
+             ) ORDER BY stored_at DESC, target`,
+            from,
+            to,
+          );
+    const identifiers = new Set(rows.map((row) => row.identifier));
+    if (identifiers.size > 1) {
+      const some = [...identifiers].slice(0, 3).map(shortId).join(', ');
+      throw new LayerdError(
+        'not-found',
+        `No such image: ${name}: ${identifiers.size} identifiers start so (${some}…), give more of the one you mean`,
+      );
+    }
+    const [row] = rows;
+    if (row === undefined) return undefined;
+    const { identifier: _, ...image } = row;
+    return { ...image, byId: true };
+  }
+}
+
+interface NameRow {
+  readonly repository: string;
+  readonly tag: string | null;
+  readonly target: Digest;
+  readonly tagged_at: number | null;
+}
+
+/** In the order of the full references, which is dockerd's. */
+function toNames(rows: readonly NameRow[]): ImageName[] {
+  return rows
+    .map((row) => {
+      const { registry, path } = splitCanonicalName(row.repository);
+      const reference =
+        row.tag === null
+          ? { registry, path, tag: undefined, digest: row.target }
+          : { registry, path, tag: row.tag, digest: undefined };
+      const name = { reference, target: row.target, taggedAt: row.tagged_at ?? undefined };
+      return { key: canonicalString(reference), name };
+    })
+    .toSorted((one, other) => compare(one.key, other.key))
+    .map(({ name }) => name);
+}
+
+/** The tags among the names, as people write them (`RepoTags`). */
+export function repoTags(names: readonly ImageName[]): string[] {
+  return names.flatMap(({ reference }) => (reference.tag === undefined ? [] : [familiarString(reference)]));
+}
+
+/** The digests among the names, as people write them (`RepoDigests`). */
+export function repoDigests(names: readonly ImageName[]): string[] {
+  return names.flatMap(({ reference }) => (reference.digest === undefined ? [] : [familiarString(reference)]));
+}
+
+function compare<T extends string | number>(one: T, other: T): number {
+  return one < other ? -1 : one > other ? 1 : 0;
 }

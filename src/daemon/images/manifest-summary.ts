@@ -1,0 +1,67 @@
+import { isDigest, type Digest } from '../../protocol/digest.ts';
+import type { ManifestSummary } from '../../protocol/engine.ts';
+import { isIndexType } from '../../protocol/media-types.ts';
+import type { Descriptor, Index, Platform } from '../../protocol/oci.ts';
+import { isAttestation } from './platform.ts';
+import type { Image } from './image.ts';
+import type { ImageStore, ManifestRow } from './store.ts';
+
+/** Where an attestation says what it attests. */
+const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
+/** An index inside an index inside … is looked into this deep. */
+const MAX_DEPTH = 4;
+const UNSTATED: Platform = { os: '', architecture: '' };
+
+/** The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. */
+export async function manifestSummaries(
+  store: ImageStore,
+  image: Pick<Image, 'target' | 'mediaType' | 'bytes'>,
+): Promise<ManifestSummary[]> {
+  const stored = new Map(store.manifests(image.target).map((manifest) => [manifest.digest, manifest]));
+  const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
+  const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
+  return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest)));
+}
+
+/** The manifests that an index lists, with those of the indexes in it that are stored. */
+async function children(
+  store: ImageStore,
+  index: Digest,
+  stored: ReadonlyMap<Digest, ManifestRow>,
+  depth: number,
+): Promise<Descriptor[]> {
+  const { manifests = [] } = await store.documents.read<Index>(index);
+  const lists = await Promise.all(
+    manifests.map(async (descriptor) => {
+      if (!isIndexType(descriptor.mediaType) || depth === MAX_DEPTH || !store.hasBlob(descriptor.digest)) {
+        return [descriptor];
+      }
+      return children(store, descriptor.digest, stored, depth + 1);
+    }),
+  );
+  return lists.flat();
+}
+
+function summary(descriptor: Descriptor, stored: ManifestRow | undefined): ManifestSummary {
+  const unpacked = stored?.size ?? 0;
+  const content = stored?.contentSize ?? 0;
+  const common = {
+    ID: descriptor.digest,
+    Descriptor: descriptor,
+    Available: stored !== undefined,
+    Size: { Content: content, Total: content + unpacked },
+  };
+  if (isAttestation(descriptor) || stored?.kind === 'attestation') {
+    const attested = descriptor.annotations?.[ATTESTED_DIGEST];
+    return isDigest(attested)
+      ? { ...common, Kind: 'attestation', AttestationData: { For: attested } }
+      : { ...common, Kind: 'unknown' };
+  }
+  if (isIndexType(descriptor.mediaType) || stored?.kind === 'artifact') return { ...common, Kind: 'unknown' };
+  const platform = descriptor.platform ?? stored?.platform ?? UNSTATED;
+  return {
+    ...common,
+    Kind: 'image',
+    ImageData: { Platform: platform, Containers: [], Size: { Unpacked: unpacked } },
+  };
+}
