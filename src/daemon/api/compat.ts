@@ -77,14 +77,6 @@ const CONFIG_BEFORE_50: Body = {
   StdinOnce: false,
   Tty: false,
 };
-const CONFIG_FIELDS = [
-  ...Object.keys(CONFIG_BEFORE_52),
-  'ArgsEscaped',
-  'ExposedPorts',
-  'Healthcheck',
-  'Shell',
-  'StopSignal',
-];
 const INSPECT_TEXTS: Body = { Parent: '', Comment: '', DockerVersion: '', Author: '' };
 /** How Go writes a time that is not set. */
 const ZERO_TIME = '0001-01-01T00:00:00Z';
@@ -105,7 +97,7 @@ export function imageInspect(body: ImageInspect, version: ApiVersion): Body {
   const { GraphDriver: driver, ...rest } = body;
   const newest: Body = {
     ...withoutEmpty(rest, [...Object.keys(INSPECT_TEXTS), 'Created', 'Variant', 'OsVersion']),
-    Config: withoutEmpty({ ...body.Config }, CONFIG_FIELDS),
+    Config: body.Config ?? {},
   };
   const change: Change = {
     // Since 1.52 an image store without a classic graph driver shows none.

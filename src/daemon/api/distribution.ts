@@ -1,4 +1,5 @@
 import { Router } from 'express';
+import { parseReference, withDefaultTag } from '../images/reference.ts';
 import { serve } from './call.ts';
 import { distributionInspect } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
@@ -11,7 +12,8 @@ export function distributionRoutes({ images }: Pick<ApiParts, 'images'>): Router
   router.get(
     '/distribution/*name/json',
     serve(async (call) => {
-      const found = await images.distribution(imageName(call.request.params['name']), {
+      const reference = withDefaultTag(parseReference(imageName(call.request.params['name'])));
+      const found = await images.distribution(reference, {
         credentials: credentialsOf(call.request),
         signal: call.signal,
       });

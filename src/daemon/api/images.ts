@@ -1,14 +1,17 @@
 import { Router } from 'express';
 import { LayerdError } from '../../protocol/errors.ts';
+import { parseFilters, type Filters } from '../images/filters.ts';
+import { IMAGE_FILTERS } from '../images/list.ts';
+import { familiarName, parseImageAndTag } from '../images/reference.ts';
 import { serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
 import { failureOf } from './errors.ts';
 import { imageName } from './names.ts';
-import { flag, parseFilters, parsePlatform, type Filters } from './parameters.ts';
+import { flag, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { ProgressStream } from './progress.ts';
-import { LIST_FILTERS, Since } from './versions.ts';
+import { NO_SINGLE_FILTER, Since } from './versions.ts';
 
 /** The operations of the Engine API's tag "Image" that are served. */
 export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): Router {
@@ -23,7 +26,6 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         throw new LayerdError('invalid', 'conflicting options: identity requires manifests=1');
       }
       const list = await images.list({
-        all: flag(query, 'all'),
         filters: listFilters(call),
         sharedSize: version >= Since.sharedSize && flag(query, 'shared-size'),
         manifests,
@@ -37,11 +39,11 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     serve(async (call) => {
       const { query, version } = call;
       const manifests = version >= Since.inspectManifests && flag(query, 'manifests');
-      const platform = platformOf(call, Since.inspectPlatform);
-      if (manifests && platform !== undefined) {
+      const only = version < Since.inspectPlatform ? undefined : platform(query, 'platform');
+      if (manifests && only !== undefined) {
         throw new LayerdError('invalid', 'conflicting options: manifests and platform cannot both be set');
       }
-      const image = await images.inspect(nameOf(call), { manifests, platform });
+      const image = await images.inspect(nameOf(call), { manifests, platform: only });
       call.json(imageInspect(image, version));
     }),
   );
@@ -49,7 +51,10 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
   router.get(
     '/images/*name/history',
     serve(async (call) => {
-      const items = await images.history(nameOf(call), { platform: platformOf(call, Since.historyPlatform) });
+      const { query, version } = call;
+      const items = await images.history(nameOf(call), {
+        platform: version < Since.historyPlatform ? undefined : platform(query, 'platform'),
+      });
       call.json(items.map(historyItem));
     }),
   );
@@ -59,10 +64,9 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/*name',
     serve(async (call) => {
       const { query, version } = call;
-      const platforms = version >= Since.deletePlatforms ? query.getAll('platforms') : [];
       const items = await images.remove(nameOf(call), {
         force: flag(query, 'force'),
-        platforms: platforms.map((text) => parsePlatform('platforms', text)),
+        platforms: version < Since.deletePlatforms ? [] : platforms(query, 'platforms'),
       });
       call.json(items);
     }),
@@ -89,22 +93,16 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);
 
-function platformOf({ query, version }: Call, since: number): ReturnType<typeof parsePlatform> | undefined {
-  const text = query.get('platform') ?? '';
-  return version < since || text === '' ? undefined : parsePlatform('platform', text);
-}
-
-/** The filters of a list; clients of before 1.25 send the reference alone, as `filter`. */
+/** The filters of a list; older clients send the reference alone, as `filter`. */
 function listFilters({ query, version }: Call): Filters {
-  const filters = parseFilters(query.get('filters') ?? '');
+  const filters = parseFilters(query.get('filters') ?? '', IMAGE_FILTERS);
   const pattern = query.get('filter') ?? '';
-  if (version >= LIST_FILTERS || pattern === '' || filters.has('reference')) return filters;
-  return new Map([...filters, ['reference', [pattern]]]);
+  if (version >= NO_SINGLE_FILTER || pattern === '' || filters.has('reference')) return filters;
+  return new Map([...filters, ['reference', new Set([pattern])]]);
 }
 
 /** A name that means "no image" in a Dockerfile, so that it can be the name of none. */
-const RESERVED = /^(?:docker\.io\/)?(?:library\/)?scratch(?:[:@]|$)/;
-const DIGEST = /^[a-z0-9+._-]+:[a-f0-9]{32,}$/i;
+const RESERVED = 'scratch';
 
 function pullRequest(call: Call): PullRequest {
   const { query, version } = call;
@@ -115,30 +113,14 @@ function pullRequest(call: Call): PullRequest {
     }
     throw new LayerdError('invalid', 'fromImage is missing: expected the name of an image to pull, such as redis');
   }
-  const { reference, all } = withTag(image, query.get('tag') ?? '');
-  if (RESERVED.test(reference)) throw new LayerdError('forbidden', "'scratch' is a reserved name");
-  const platform = version >= Since.pullPlatform ? query.get('platform') : null;
+  const reference = parseImageAndTag(image, query.get('tag') ?? '');
+  if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
+  const specifier = version < Since.pullPlatform ? '' : (query.get('platform') ?? '');
   return {
     reference,
-    all,
-    platform: platform === null || platform === '' ? undefined : platform,
+    all: reference.tag === undefined && reference.digest === undefined,
+    platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
     signal: call.signal,
   };
-}
-
-/**
- * The reference that an image and a tag parameter make. The tag takes the place of the image's; it may be a digest; and
- * the image may end with a bare colon, which means all tags, as does having neither tag nor digest.
- */
-export function withTag(image: string, tag: string): { reference: string; all: boolean } {
-  const trimmed = image.replace(/:$/, '');
-  const at = trimmed.indexOf('@');
-  const named = at === -1 ? trimmed : trimmed.slice(0, at);
-  const digest = at === -1 ? '' : trimmed.slice(at);
-  const colon = named.indexOf(':', named.lastIndexOf('/') + 1);
-  const repository = colon === -1 ? named : named.slice(0, colon);
-  if (tag === '') return { reference: trimmed, all: digest === '' && colon === -1 };
-  if (DIGEST.test(tag)) return { reference: `${repository}@${tag}`, all: false };
-  return { reference: `${repository}:${tag}${digest}`, all: false };
 }

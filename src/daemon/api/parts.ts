@@ -12,7 +12,8 @@ import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials } from '../registry/registry.ts';
-import type { Filters } from './parameters.ts';
+import type { ListOptions } from '../images/list.ts';
+import type { Reference } from '../images/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
 /** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */
@@ -40,7 +41,7 @@ type Result<T> = T | Promise<T>;
 
 /** The verbs of images. A name is whatever a user may call an image: a reference, an image ID, a digest, a prefix. */
 export interface ImageOperations {
-  list(query: ListQuery): Result<ImageSummary[]>;
+  list(options: ListOptions): Result<ImageSummary[]>;
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryItem[]>;
   remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
@@ -49,22 +50,14 @@ export interface ImageOperations {
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Asks the registry what a reference names. */
   distribution(
-    reference: string,
+    reference: Reference,
     options: { credentials: Credentials | undefined; signal: AbortSignal },
   ): Promise<DistributionInspect>;
 }
 
-export interface ListQuery {
-  /** Intermediate images too. */
-  readonly all: boolean;
-  readonly filters: Filters;
-  readonly sharedSize: boolean;
-  readonly manifests: boolean;
-}
-
 export interface PullRequest {
-  /** As the user wrote it, with the tag or digest. */
-  readonly reference: string;
+  /** Without tag and digest where {@link all} is set. */
+  readonly reference: Reference;
   /** Neither a tag nor a digest was named: all tags. */
   readonly all: boolean;
   /** `os[/arch[/variant]]`; undefined for the host's. */

@@ -62,7 +62,7 @@ export const Since = {
   identity: 54,
 } as const satisfies Record<string, ApiVersion>;
 
-/** Before this version the list of images takes its one `filter` as a parameter of its own, and after it refuses it. */
-export const LIST_FILTERS: ApiVersion = 41;
+/** From this version on the list of images no longer takes a reference as `filter`, beside `filters`. */
+export const NO_SINGLE_FILTER: ApiVersion = 41;
 /** Before this version errors are plain text. */
 export const JSON_ERRORS: ApiVersion = 24;
