@@ -1,7 +1,7 @@
 import type { HistoryItem } from '../../protocol/engine.ts';
-import type { ImageConfig, Platform } from '../../protocol/oci.ts';
-import { repoTags, type ImageStore } from './store.ts';
-import { unixSeconds } from '../../protocol/time.ts';
+import type { Platform } from '../../protocol/oci.ts';
+import { readConfig, repoTags, type ImageStore } from './store.ts';
+import { unixSeconds } from './time.ts';
 
 /** What a step is called that is no image of its own. */
 const NO_ID = '<missing>';
@@ -24,7 +24,7 @@ export async function imageHistory(
     )
     .values();
   const tags = repoTags(store.names(found.listedId));
-  const { history } = await store.documents.read<ImageConfig>(found.id);
+  const { history } = await readConfig(store, found);
   const steps = (history ?? []).map((step) => ({
     Id: NO_ID,
     Created: unixSeconds(step.created) ?? 0,

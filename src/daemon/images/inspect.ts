@@ -1,10 +1,10 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImageInspect } from '../../protocol/engine.ts';
-import type { ContainerDefaults, ImageConfig, Platform } from '../../protocol/oci.ts';
+import type { ContainerDefaults, Platform } from '../../protocol/oci.ts';
 import { imageSize } from './sizes.ts';
 import { manifestSummaries } from './manifest-summary.ts';
-import { repoDigests, repoTags, type ImageStore } from './store.ts';
-import { trimFraction } from '../../protocol/time.ts';
+import { readConfig, repoDigests, repoTags, type ImageStore } from './store.ts';
+import { trimFraction } from './time.ts';
 
 /** How layers are kept, as `docker info` and `docker inspect` name it. */
 export const STORAGE_DRIVER = 'erofs';
@@ -39,7 +39,7 @@ export async function inspectImage(
     'SELECT diff_id FROM manifest_layer WHERE manifest = ? AND diff_id IS NOT NULL ORDER BY position',
     found.manifest,
   );
-  const config = await store.documents.read<ImageConfig>(found.id);
+  const config = await readConfig(store, found);
   const layers = config.rootfs?.diff_ids ?? [];
   return {
     Id: found.id,

@@ -1,6 +1,6 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImageSummary } from '../../protocol/engine.ts';
-import { booleanFilter, filterValues, matchesLabels, type Filters } from './filters.ts';
+import { booleanFilter, checkFilters, filterValues, matchesLabels, type Filters } from './filters.ts';
 import { Glob } from './glob.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { familiarName, familiarString } from '../../protocol/reference.ts';
@@ -9,15 +9,7 @@ import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.
 import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
 /** The filters that a list of images knows. */
-export const IMAGE_FILTERS: readonly string[] = [
-  'dangling',
-  'label',
-  'label!',
-  'before',
-  'since',
-  'reference',
-  'until',
-];
+const IMAGE_FILTERS: readonly string[] = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
 
 export interface ListOptions {
   readonly filters?: Filters | undefined;
@@ -36,7 +28,9 @@ interface TargetRow extends SizedTarget {
 
 /** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
 export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ImageSummary[]> {
-  const select = selection(store, options.filters ?? new Map<string, ReadonlySet<string>>());
+  const { filters = new Map<string, string[]>() } = options;
+  checkFilters(filters, IMAGE_FILTERS);
+  const select = selection(store, filters);
   const namesOf = store.allNames();
   const sizeOf = imageSizes(store.db);
   const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
@@ -91,15 +85,15 @@ interface Candidate {
 /** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */
 function selection(store: ImageStore, filters: Filters): (image: Candidate) => readonly ImageName[] | undefined {
   const dangling = booleanFilter(filters, 'dangling');
-  const globs = [...filterValues(filters, 'reference')].map((pattern) => new Glob(pattern));
+  const globs = filterValues(filters, 'reference').map((pattern) => new Glob(pattern));
   const hasReference = filters.has('reference');
   // Several values must all hold, so the earliest bound counts above and the latest below.
   const createdOf = (name: string): bigint => timeOf(createdAt(store, name)) ?? 0n;
   const befores = [
-    ...[...filterValues(filters, 'before')].map(createdOf),
-    ...[...filterValues(filters, 'until')].map((text) => parseTime(text, store.now())),
+    ...filterValues(filters, 'before').map(createdOf),
+    ...filterValues(filters, 'until').map((text) => parseTime(text, store.now())),
   ];
-  const sinces = [...filterValues(filters, 'since')].map(createdOf);
+  const sinces = filterValues(filters, 'since').map(createdOf);
   return ({ created, labels, names }) => {
     if (befores.length > 0 || sinces.length > 0) {
       const time = timeOf(created);

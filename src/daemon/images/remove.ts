@@ -4,8 +4,8 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
-import { canonicalName, familiarString, parseReference, withDefaultTag, type Reference } from '../../protocol/reference.ts';
-import type { FoundImage, ImageName, ImageStore, ManifestRow } from './store.ts';
+import { canonicalName, familiarString, parseReference, withDefaultTag, type Reference } from './reference.ts';
+import { imageIdOf, type FoundImage, type ImageName, type ImageStore, type ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */
@@ -129,8 +129,8 @@ export class ImageRemover {
     this.#store.preferManifest(target);
     const freed = new Set(this.#collect(released).layers);
     return [...removed.values()].flatMap((manifest, index) => {
-      this.#append('delete', manifest.configDigest, manifest.labels);
-      return [{ Deleted: manifest.configDigest }, ...deletedLayers(layers[index] ?? [], freed)];
+      this.#append('delete', imageIdOf(manifest), manifest.labels);
+      return [{ Deleted: imageIdOf(manifest) }, ...deletedLayers(layers[index] ?? [], freed)];
     });
   }
 

@@ -48,18 +48,21 @@ export function imageSizes(db: Database): (targets: readonly [SizedTarget, ...Si
 /** The bytes of each image that other images hold too, by the ID it is listed under; those that share none are left out. */
 export function sharedSizes(db: Database): Map<Digest, number> {
   const rows = db.all<{ id: Digest; size: number }>(
-    `WITH held AS (
-       SELECT DISTINCT image_id, image_blob.digest AS blob FROM image JOIN image_blob USING (target)
-     ), tree AS (
-       SELECT DISTINCT image_id, diff_id FROM image JOIN image_manifest USING (target)
-         JOIN manifest_layer ON manifest_layer.manifest = image_manifest.manifest WHERE diff_id IS NOT NULL
+    `WITH shared_blob AS MATERIALIZED (
+       SELECT image_blob.digest FROM image_blob JOIN image USING (target)
+       GROUP BY image_blob.digest HAVING MIN(image_id) <> MAX(image_id)
+     ), shared_tree AS MATERIALIZED (
+       SELECT diff_id FROM manifest_layer
+         JOIN image_manifest ON image_manifest.manifest = manifest_layer.manifest JOIN image USING (target)
+       WHERE diff_id IS NOT NULL GROUP BY diff_id HAVING MIN(image_id) <> MAX(image_id)
      )
      SELECT id, SUM(size) AS size FROM (
-       SELECT image_id AS id, blob.size FROM held JOIN blob ON blob.digest = held.blob
-       WHERE held.blob IN (SELECT blob FROM held GROUP BY blob HAVING COUNT(*) > 1)
+       SELECT DISTINCT image_id AS id, blob.digest, size FROM shared_blob
+         JOIN blob USING (digest) JOIN image_blob USING (digest) JOIN image USING (target)
        UNION ALL
-       SELECT image_id AS id, image_size AS size FROM tree JOIN layer USING (diff_id)
-       WHERE diff_id IN (SELECT diff_id FROM tree GROUP BY diff_id HAVING COUNT(*) > 1)
+       SELECT DISTINCT image_id AS id, diff_id, image_size FROM shared_tree
+         JOIN layer USING (diff_id) JOIN manifest_layer USING (diff_id)
+         JOIN image_manifest ON image_manifest.manifest = manifest_layer.manifest JOIN image USING (target)
      ) GROUP BY id`,
   );
   return new Map(rows.map(({ id, size }) => [id, size]));

@@ -1,6 +1,6 @@
 import { shortId, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import type { Descriptor, Platform } from '../../protocol/oci.ts';
+import type { Descriptor, ImageConfig, Platform } from '../../protocol/oci.ts';
 import type { Database } from '../metadata/database.ts';
 import { Documents } from './documents.ts';
 import type { Image, StoredManifest } from './image.ts';
@@ -44,6 +44,8 @@ export interface PutResult {
 
 /** An image as a name found it: `id` and `manifest` are those of the manifest that was asked for. */
 export interface FoundImage extends Image {
+  /** The manifest's image config; undefined for an artifact, whose config is its own affair. */
+  readonly config: Digest | undefined;
   /** The image ID it is listed under: that of the manifest preferred for this host. */
   readonly listedId: Digest;
   /** Whether it was found by an identifier or the start of one, rather than by a reference. */
@@ -61,20 +63,20 @@ export interface ImageName {
 /** A stored manifest's row, without its layers. */
 export type ManifestRow = Omit<StoredManifest, 'layers'>;
 
-const IMAGE_COLUMNS = `image.target, image.media_type AS mediaType, image.bytes, image.image_id AS listedId, image.manifest`;
-
-interface ImageRow {
-  readonly target: Digest;
-  readonly mediaType: string;
-  readonly bytes: number;
-  readonly listedId: Digest;
-  readonly manifest: Digest;
+/** The image ID of a manifest: its config's digest; of an artifact, many of which have the same empty config, its own. */
+export function imageIdOf(manifest: Pick<StoredManifest, 'digest' | 'configDigest' | 'kind'>): Digest {
+  return manifest.kind === 'image' ? manifest.configDigest : manifest.digest;
 }
 
-/** An image row that an identifier was found in, with the manifest which that names. */
-interface IdentifiedRow extends ImageRow {
-  readonly identifier: Digest;
-  readonly id: Digest;
+/** A row of `image` with a manifest `m` of it, as {@link FoundImage}. */
+const FOUND = `image.target, image.media_type AS mediaType, image.bytes, image.image_id AS listedId,
+  m.digest AS manifest, CASE m.kind WHEN 'image' THEN m.config_digest ELSE m.digest END AS id,
+  CASE m.kind WHEN 'image' THEN m.config_digest END AS config`;
+const PREFERRED = 'JOIN manifest m ON m.digest = image.manifest';
+const STORED = 'JOIN image_manifest im ON im.target = image.target JOIN manifest m ON m.digest = im.manifest';
+
+interface FoundRow extends Omit<FoundImage, 'config' | 'byId'> {
+  readonly config: Digest | null;
 }
 
 /**
@@ -199,7 +201,8 @@ export class ImageStore {
       );
     }
     if (platform === undefined) return row;
-    return { ...row, ...this.#onPlatform(row.target, name, platform) };
+    const [best] = this.manifestsFor(row.target, name, platform);
+    return { ...row, id: best.configDigest, config: best.configDigest, manifest: best.digest };
   }
 
   /** The names of the image that is listed under the ID, tags of a repository before its digests. */
@@ -281,11 +284,6 @@ export class ImageStore {
     );
   }
 
-  #onPlatform(target: Digest, name: string, platform: Platform): Pick<FoundImage, 'id' | 'manifest'> {
-    const [best] = this.manifestsFor(target, name, platform);
-    return { id: best.configDigest, manifest: best.digest };
-  }
-
   #putManifest(manifest: StoredManifest, now: number): void {
     const { changes } = this.db.run(
       `INSERT OR IGNORE INTO manifest
@@ -330,17 +328,18 @@ export class ImageStore {
     const { tag, digest } = withDefaultTag(reference);
     const row =
       digest === undefined
-        ? this.db.get<ImageRow>(
-            `SELECT ${IMAGE_COLUMNS} FROM tag JOIN image USING (target) WHERE repository = ? AND tag = ?`,
+        ? this.db.get<FoundRow>(
+            `SELECT ${FOUND} FROM tag JOIN image USING (target) ${PREFERRED} WHERE repository = ? AND tag = ?`,
             repository,
             tag ?? null,
           )
-        : this.db.get<ImageRow>(
-            `SELECT ${IMAGE_COLUMNS} FROM repo_digest JOIN image USING (target) WHERE repository = ? AND target = ?`,
+        : this.db.get<FoundRow>(
+            `SELECT ${FOUND} FROM repo_digest JOIN image USING (target) ${PREFERRED}
+             WHERE repository = ? AND repo_digest.target = ?`,
             repository,
             storableDigest(digest),
           );
-    return row === undefined ? undefined : { ...row, id: row.listedId, byId: false };
+    return row === undefined ? undefined : { ...row, config: row.config ?? undefined, byId: false };
   }
 
   /**
@@ -351,35 +350,28 @@ export class ImageStore {
     const start = /^(?:sha256:)?([a-f0-9]{1,64})$/.exec(identifier)?.[1];
     if (start === undefined) return undefined;
     // Every identifier with the start lies between it and it followed by a letter that is no hex digit.
-    const from = `sha256:${start}`;
-    const to = `${from}g`;
-    const byImageId = this.db.all<IdentifiedRow>(
-      `SELECT ${IMAGE_COLUMNS}, image_id AS identifier, image_id AS id FROM image
-       WHERE image_id >= ? AND image_id < ? ORDER BY stored_at DESC, target`,
-      from,
-      to,
+    const range = [`sha256:${start}`, `sha256:${start}g`] as const;
+    const newestFirst = 'ORDER BY image.stored_at DESC, image.target';
+    const byImageId = this.db.all<FoundRow & { identifier: Digest }>(
+      `SELECT ${FOUND}, image_id AS identifier FROM image ${PREFERRED} WHERE image_id >= ? AND image_id < ? ${newestFirst}`,
+      ...range,
     );
     const rows =
       byImageId.length > 0
         ? byImageId
-        : this.db.all<IdentifiedRow>(
-            `SELECT target, mediaType, bytes, listedId, manifest, identifier, id FROM (
-               SELECT ${IMAGE_COLUMNS}, target AS identifier, image_id AS id, stored_at FROM image
-               WHERE target >= ?1 AND target < ?2
-               UNION ALL
-               SELECT image.target, image.media_type AS mediaType, image.bytes, image.image_id AS listedId, m.digest,
-                 m.digest, m.config_digest, image.stored_at
-               FROM manifest m JOIN image_manifest im ON im.manifest = m.digest JOIN image ON image.target = im.target
-               WHERE m.digest >= ?1 AND m.digest < ?2 AND m.kind <> 'attestation'
-               UNION ALL
-               SELECT image.target, image.media_type, image.bytes, image.image_id, m.digest,
-                 m.config_digest, m.config_digest, image.stored_at
-               FROM manifest m JOIN image_manifest im ON im.manifest = m.digest JOIN image ON image.target = im.target
-               WHERE m.config_digest >= ?1 AND m.config_digest < ?2 AND m.kind <> 'attestation'
-             ) ORDER BY stored_at DESC, target`,
-            from,
-            to,
-          );
+        : [
+            ...this.db.all<FoundRow & { identifier: Digest }>(
+              `SELECT ${FOUND}, target AS identifier FROM image ${PREFERRED} WHERE target >= ? AND target < ? ${newestFirst}`,
+              ...range,
+            ),
+            ...['digest', 'config_digest'].flatMap((column) =>
+              this.db.all<FoundRow & { identifier: Digest }>(
+                `SELECT ${FOUND}, m.${column} AS identifier FROM image ${STORED}
+                 WHERE m.${column} >= ? AND m.${column} < ? AND m.kind <> 'attestation' ${newestFirst}`,
+                ...range,
+              ),
+            ),
+          ];
     const identifiers = new Set(rows.map((row) => row.identifier));
     if (identifiers.size > 1) {
       const some = [...identifiers].slice(0, 3).map(shortId).join(', ');
@@ -391,8 +383,13 @@ export class ImageStore {
     const [row] = rows;
     if (row === undefined) return undefined;
     const { identifier: _, ...image } = row;
-    return { ...image, byId: true };
+    return { ...image, config: image.config ?? undefined, byId: true };
   }
+}
+
+/** The config of an image that was found; an artifact has none that anything is known of. */
+export async function readConfig(store: ImageStore, image: FoundImage): Promise<Partial<Readonly<ImageConfig>>> {
+  return image.config === undefined ? {} : store.documents.read<ImageConfig>(image.config);
 }
 
 interface NameRow {
