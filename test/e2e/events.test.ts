@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { image, layer } from '../support/images.ts';
+import { needs } from '../support/process.ts';
+import { linesOf, startStack, succeeded } from '../support/stack.ts';
+
+describe('docker events', { skip: needs('docker', 'docker-registry') }, () => {
+  it('shows pulls and removals, live and from the log', async () => {
+    await using stack = await startStack();
+    const { daemon } = stack;
+    const pushed = await stack.push(
+      'a:1',
+      image({ layers: [await layer([{ name: 'a' }])], config: { config: { Labels: { color: 'green' } } } }),
+    );
+    const ref = stack.ref('a:1');
+    const format = '{{.Type}} {{.Action}} {{.Actor.ID}}';
+    // Whatever was before the start is shown too, so it does not matter when exactly the client is connected.
+    const start = String(Math.floor(Date.now() / 1000) - 5);
+    await using live = daemon.client(
+      'docker',
+      'events',
+      '--since',
+      start,
+      '--filter',
+      'type=image',
+      '--format',
+      format,
+    );
+    succeeded(await daemon.docker('pull', '-q', ref));
+    await live.until('the pull', ({ stdout }) => stdout.includes(`image pull ${ref}`));
+    succeeded(await daemon.docker('rmi', ref));
+    await live.until('the removal', ({ stdout }) => stdout.includes(`image delete ${pushed.id}`));
+
+    const past = ['events', '--since', start, '--until', '0s', '--format', `${format} {{json .Actor.Attributes}}`];
+    const lines = linesOf(succeeded(await daemon.docker(...past, '--filter', 'type=image')));
+    const actions = lines.map((line) => line.split(' ')[1]);
+    assert.deepEqual(actions, ['pull', 'untag', 'delete']);
+    assert.match(lines[0] ?? '', /"color":"green"/);
+    assert.match(lines[1] ?? '', new RegExp(`^image untag ${pushed.id} `));
+    const filtered = await daemon.docker(...past, '--filter', 'event=untag', '--filter', 'label=color=green');
+    assert.equal(linesOf(succeeded(filtered)).length, 1);
+    assert.equal(succeeded(await daemon.docker(...past, '--filter', 'label=color=red')), '');
+  });
+
+  it('survives a restart of the daemon', async () => {
+    await using stack = await startStack();
+    await stack.push('a:1', image({ layers: [await layer([{ name: 'a' }])] }));
+    succeeded(await stack.daemon.docker('pull', '-q', stack.ref('a:1')));
+    await stack.daemon.restart();
+    const past = await stack.daemon.docker('events', '--since', '10m', '--until', '0s', '--filter', 'event=pull');
+    assert.match(succeeded(past), new RegExp(`image pull ${stack.ref('a:1')}`));
+  });
+});

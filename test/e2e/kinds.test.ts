@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { MediaType } from '../../src/protocol/media-types.ts';
+import {
+  artifact,
+  attestation,
+  blobOf,
+  digestOf,
+  emptyLayer,
+  HOST_PLATFORM,
+  image,
+  index,
+  layer,
+  layerOfTar,
+  noise,
+  schema1,
+  type Compression,
+  type Format,
+  type TestImage,
+} from '../support/images.ts';
+import { has, must, needs } from '../support/process.ts';
+import { assertStoreHolds, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
+
+describe('images of every kind', { skip: needs('docker', 'docker-registry') }, () => {
+  let stack: Stack;
+  before(async () => {
+    stack = await startStack();
+  });
+  after(() => stack.stop());
+
+  /** Pulls, checks what is stored, lets the file system's own checker judge every layer, and removes it again. */
+  async function accepted(name: string, pushed: TestImage, id = pushed.id): Promise<void> {
+    await stack.push(name, pushed);
+    const { daemon } = stack;
+    const ref = stack.ref(name);
+    succeeded(await daemon.docker('pull', ref));
+    assert.equal(succeeded(await daemon.docker('image', 'inspect', '--format', '{{.Id}}', ref)), `${id}\n`);
+    await assertStoreHolds(daemon.dataRoot, pushed);
+    if (has('fsck.erofs')) {
+      const folder = join(daemon.dataRoot, 'layers/sha256');
+      for (const file of await readdir(folder)) await must('fsck.erofs', [join(folder, file)]);
+    }
+    succeeded(await daemon.docker('rmi', ref));
+    await assertStoreHolds(daemon.dataRoot);
+  }
+
+  async function refused(name: string, pushed: TestImage): Promise<string> {
+    await stack.push(name, pushed);
+    const output = failed(await stack.daemon.docker('pull', stack.ref(name)));
+    await assertStoreHolds(stack.daemon.dataRoot);
+    assert.equal(succeeded(await stack.daemon.docker('images', '-q', '-a')), '');
+    return output;
+  }
+
+  for (const format of ['docker', 'oci'] as const satisfies Format[]) {
+    for (const compression of ['gzip', 'zstd', 'none'] as const satisfies Compression[]) {
+      it(`are pulled: ${format} manifest, layer compression ${compression}`, async () => {
+        const files = [{ name: 'usr/' }, { name: 'usr/data', content: noise(compression, 50_000) }];
+        await accepted(`${format}-${compression}:1`, image({ format, layers: [await layer(files, { compression })] }));
+      });
+    }
+  }
+
+  it('are pulled: indexes, indexes in indexes, with attestations kept beside the image', async () => {
+    const own = image({ format: 'oci', layers: [await layer([{ name: 'own' }])] });
+    await accepted('listed:1', index([own]));
+    await accepted('attested:1', index([attestation(own), own], { format: 'oci' }), own.id);
+    await accepted('nested:1', index([index([own], { format: 'oci' })], { format: 'oci' }));
+  });
+
+  it('are pulled: an empty layer, the same layer twice, no layer at all', async () => {
+    const some = await layer([{ name: 'some' }]);
+    await accepted('empty:1', image({ layers: [some, emptyLayer()] }));
+    await accepted('repeated:1', image({ layers: [some, await layer([{ name: 'other' }]), some] }));
+    await accepted('bare:1', image({ layers: [] }));
+  });
+
+  it('are pulled: an artifact with content, and one that is only a config', async () => {
+    for (const [name, made] of [
+      ['content:1', artifact('application/vnd.example.thing', [Buffer.from('one'), noise('two', 5000)])],
+      ['config-only:1', artifact('application/vnd.example.thing')],
+    ] as const) {
+      await stack.push(name, made);
+      succeeded(await stack.daemon.docker('pull', stack.ref(name)));
+      await assertStoreHolds(stack.daemon.dataRoot, made);
+      succeeded(await stack.daemon.docker('rmi', stack.ref(name)));
+      await assertStoreHolds(stack.daemon.dataRoot);
+    }
+  });
+
+  it('are pulled: many layers at once', async () => {
+    const layers = await Promise.all(
+      Array.from({ length: 40 }, (_, at) => layer([{ name: `file-${at}`, content: String(at) }])),
+    );
+    await accepted('many:1', image({ layers }));
+  });
+
+  it('are refused: layers whose bytes the registry does not hold', async () => {
+    const urls = ['https://example.invalid/layer'];
+    const foreign = await layer([{ name: 'foreign' }], { mediaType: MediaType.dockerForeignLayer, urls });
+    const output = await refused('foreign:1', image({ layers: [foreign] }));
+    assert.match(output, /foreign/);
+  });
+
+  it('are refused: schema 1, and media types that nobody knows', async () => {
+    const { contentType, body } = schema1('old', '1');
+    const free = stack.proxy.inject({
+      path: /^\/v2\/old\/manifests\//,
+      answer: {
+        status: 200,
+        headers: { 'Content-Type': contentType, 'Docker-Content-Digest': digestOf(body) },
+        body,
+      },
+    });
+    assert.match(failed(await stack.daemon.docker('pull', stack.ref('old:1'))), /schema 1|schema1|schemaVersion 1/i);
+    free();
+    const odd = await layer([{ name: 'odd' }], { mediaType: 'application/vnd.example.layer.v9+squashfs' });
+    assert.match(await refused('odd:1', image({ format: 'oci', layers: [odd] })), /vnd\.example\.layer\.v9\+squashfs/);
+  });
+
+  it('are refused: a layer with another diff ID than the config says, with both named', async () => {
+    const made = await layer([{ name: 'made' }]);
+    const claimed = digestOf('something else');
+    const output = await refused(
+      'diff-id:1',
+      image({ layers: [made], config: { rootfs: { type: 'layers', diff_ids: [claimed] } } }),
+    );
+    assert.match(output, new RegExp(claimed));
+    assert.match(output, new RegExp(made.diffId));
+  });
+
+  it('are refused: fewer or more diff IDs than layers', async () => {
+    const made = await layer([{ name: 'count' }]);
+    for (const [name, diffIds] of [
+      ['fewer:1', []],
+      ['more:1', [made.diffId, made.diffId]],
+    ] as const) {
+      const config = { rootfs: { type: 'layers', diff_ids: [...diffIds] } };
+      await refused(name, image({ layers: [made], config }));
+    }
+  });
+
+  it('are refused: a layer of another size than the manifest says', async () => {
+    for (const [name, difference] of [
+      ['too-long:1', -1],
+      ['too-short:1', 1],
+    ] as const) {
+      const made = await layer([{ name, content: noise(name, 3000) }]);
+      const output = await refused(
+        name,
+        image({
+          layers: [made],
+          alter: ({ layers: [first] }) => {
+            if (first !== undefined) first.size += difference;
+          },
+        }),
+      );
+      assert.match(output, /size|bytes/);
+    }
+  });
+
+  it('are refused: layers that are no tar, are cut off, or are not compressed as they say', async () => {
+    const fine = await layer([{ name: 'fine', content: noise('fine', 20_000) }]);
+    await refused('no-tar:1', image({ layers: [layerOfTar(noise('no tar', 2048))] }));
+    const cut = fine.bytes.subarray(0, 5000);
+    await refused('cut:1', image({ layers: [{ ...fine, ...blobOf(cut) }] }));
+    await refused('not-gzip:1', image({ layers: [{ ...fine, ...blobOf(noise('not gzip', 500)) }] }));
+  });
+
+  it('are refused: a config that is no JSON', async () => {
+    const bad = blobOf('{"architecture": ');
+    const made = image({
+      layers: [await layer([{ name: 'fine' }])],
+      alter: (manifest) => {
+        manifest.config = { ...manifest.config, digest: bad.digest, size: bad.bytes.length };
+      },
+    });
+    await refused('config:1', { ...made, blobs: [...made.blobs, bad] });
+  });
+
+  it('are refused: an index with no image in it', async () => {
+    const about = image({ layers: [await layer([{ name: 'about' }])], platform: HOST_PLATFORM });
+    const output = await refused('nothing:1', index([attestation(about)], { format: 'oci' }));
+    assert.match(output, /platform/);
+  });
+});

@@ -1,0 +1,292 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
+import { needs } from '../support/process.ts';
+import { startRegistry } from '../support/registry.ts';
+import { startProxy, type Seen } from '../support/proxy.ts';
+import { assertStoreHolds, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
+
+const MIB = 1024 * 1024;
+const BIG = 3 * MIB;
+
+interface Progress {
+  readonly id?: string;
+  readonly status?: string;
+  readonly progressDetail?: { readonly current?: number; readonly total?: number };
+  readonly error?: string;
+}
+
+describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
+  let stack: Stack;
+  before(async () => {
+    stack = await startStack();
+  });
+  after(() => stack.stop());
+  beforeEach(() => stack.proxy.reset());
+
+  const pull = (name: string): ReturnType<Stack['daemon']['docker']> => stack.daemon.docker('pull', stack.ref(name));
+  const remove = async (...names: string[]): Promise<void> => {
+    succeeded(await stack.daemon.docker('rmi', ...names.map((name) => stack.ref(name))));
+    await assertStoreHolds(stack.daemon.dataRoot);
+  };
+  const only = (at: TestLayer): RegExp => new RegExp(`/blobs/${at.digest}`);
+  const bytesOf = (at: TestLayer): number =>
+    stack.proxy.blobRequests(at.digest).reduce((sum, { bytes }) => sum + bytes, 0);
+  /** The first byte that each request of the blob asked for. */
+  const offsets = (requests: readonly Seen[]): number[] =>
+    requests.map(({ range }) => Number(/^bytes=(\d+)-/.exec(range ?? 'bytes=0-')?.[1]));
+  /** A pull over the API that is left once bytes of a layer have arrived. */
+  const pullUntilBytesArrive = async (name: string): Promise<void> => {
+    const [repository = '', tag = ''] = name.split(':');
+    const path = `/images/create?fromImage=${encodeURIComponent(stack.ref(repository))}&tag=${tag}`;
+    const leave = new AbortController();
+    try {
+      for await (const line of stack.daemon.lines<Progress>(path, { method: 'POST', signal: leave.signal })) {
+        assert.equal(line.error, undefined);
+        if (line.status === 'Downloading' && (line.progressDetail?.current ?? 0) > 0) leave.abort();
+      }
+    } catch (error) {
+      if (!leave.signal.aborted) throw error;
+    }
+    assert.ok(leave.signal.aborted, 'the pull ended before it was left');
+  };
+
+  it('of layers that two pulls share happen once, and both pulls see all of it', async () => {
+    const base = await bulk('shared base', MIB);
+    const [one, two] = (await Promise.all(
+      ['one', 'two'].map(async (name) => image({ layers: [base, await layer([{ name }])] })),
+    )) as [TestImage, TestImage];
+    await stack.push('one:1', one);
+    await stack.push('two:1', two);
+    let release = (): void => undefined;
+    stack.proxy.inject({ path: only(base), stallAfter: 1000, until: new Promise<void>((done) => (release = done)) });
+    const pulls = Promise.all([pull('one:1'), pull('two:1')]);
+    await stack.proxy.until('both pulls to have begun', (seen) =>
+      [one, two].every(({ layers: [, top] }) =>
+        seen.some(({ path, end }) => path.endsWith(top?.digest ?? '-') && end === 'complete'),
+      ),
+    );
+    release();
+    for (const outcome of await pulls) {
+      const output = succeeded(outcome);
+      assert.match(output, new RegExp(`${base.digest.slice(7, 19)}: Pull complete`));
+    }
+    for (const { digest, bytes } of [base, ...one.blobs, ...two.blobs]) {
+      const requests = stack.proxy.blobRequests(digest);
+      assert.equal(
+        requests.reduce((sum, request) => sum + request.bytes, 0),
+        bytes.length,
+        digest,
+      );
+    }
+    await assertStoreHolds(stack.daemon.dataRoot, one, two);
+    await remove('one:1', 'two:1');
+  });
+
+  it('happen once for the same image pulled by several at once', async () => {
+    const big = await bulk('same image', MIB);
+    await stack.push('same:1', image({ layers: [big] }));
+    for (const outcome of await Promise.all([pull('same:1'), pull('same:1'), pull('same:1')])) succeeded(outcome);
+    assert.equal(bytesOf(big), big.bytes.length);
+    await remove('same:1');
+  });
+
+  it('stop when the only client goes away, and go on from there with the next', async () => {
+    const big = await bulk('client gone', BIG);
+    const pushed = await stack.push('gone:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    await pullUntilBytesArrive('gone:1');
+    await stack.proxy.until('the transfer to stop', (seen) =>
+      seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
+    );
+    stack.proxy.reset();
+    succeeded(await pull('gone:1'));
+    const [first] = offsets(stack.proxy.blobRequests(big.digest));
+    assert.ok(first !== undefined && first > 0 && first <= MIB, `went on at ${first}`);
+    assert.ok(bytesOf(big) < big.bytes.length);
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('gone:1');
+  });
+
+  it('go on while another client still wants them', async () => {
+    const big = await bulk('one of two leaves', BIG);
+    await stack.push('leave:1', image({ layers: [big] }));
+    await stack.push('stay:1', image({ layers: [big, await layer([{ name: 'stay' }])] }));
+    let release = (): void => undefined;
+    stack.proxy.inject({ path: only(big), stallAfter: MIB, until: new Promise<void>((done) => (release = done)) });
+    const staying = pull('stay:1');
+    await stack.proxy.until('the transfer', (seen) =>
+      seen.some(({ path, bytes }) => only(big).test(path) && bytes > 0),
+    );
+    await pullUntilBytesArrive('leave:1');
+    release();
+    succeeded(await staying);
+    assert.equal(bytesOf(big), big.bytes.length);
+    await remove('stay:1');
+  });
+
+  it('go on by Range after a cut connection', async () => {
+    const big = await bulk('cut', BIG);
+    const pushed = await stack.push('cut:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), cutAfter: MIB, times: 2 });
+    succeeded(await pull('cut:1'));
+    const [first, ...later] = offsets(stack.proxy.blobRequests(big.digest));
+    assert.equal(first, 0);
+    assert.ok(later.length >= 2 && later.every((offset, at) => offset > (later[at - 1] ?? 0)), later.join(', '));
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('cut:1');
+  });
+
+  it('begin again where the registry does not know ranges', async () => {
+    const big = await bulk('no ranges', BIG);
+    const pushed = await stack.push('no-ranges:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), cutAfter: MIB, times: 1 });
+    stack.proxy.inject({ path: only(big), ignoreRange: true });
+    succeeded(await pull('no-ranges:1'));
+    assert.deepEqual(
+      stack.proxy.blobRequests(big.digest).map(({ status }) => status),
+      [200, 200],
+    );
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('no-ranges:1');
+  });
+
+  it('do not trust a Content-Range that is not what was asked for', async () => {
+    const big = await bulk('wrong range', BIG);
+    const pushed = await stack.push('wrong-range:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), cutAfter: MIB, times: 1 });
+    const total = big.bytes.length;
+    const headers = { 'Content-Range': `bytes 7-${total - 1}/${total}` };
+    stack.proxy.inject({ path: only(big), headers, times: 1 });
+    succeeded(await pull('wrong-range:1'));
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('wrong-range:1');
+  });
+
+  it('are tried again after 429, 503 and an answer that ends too early', async () => {
+    const some = await layer([{ name: 'again', content: noise('again', 50_000) }]);
+    const pushed = await stack.push('again:1', image({ layers: [some] }));
+    const path = only(some);
+    stack.proxy.inject({ path, answer: { status: 429, headers: { 'Retry-After': '0' } }, times: 1 });
+    stack.proxy.inject({ path, answer: { status: 503 }, times: 1 });
+    stack.proxy.inject({ path, cutAfter: 100, times: 1 });
+    stack.proxy.inject({ path: /manifests/, answer: { status: 502 }, times: 1 });
+    succeeded(await pull('again:1'));
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('again:1');
+  });
+
+  it('name both digests when the content is wrong every time, and nothing of it becomes visible', async () => {
+    const big = await bulk('corrupt', 200_000);
+    await stack.push('corrupt:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), corruptAt: 150_000 });
+    const output = failed(await pull('corrupt:1'));
+    assert.match(output, new RegExp(big.digest));
+    const named = new Set(output.match(/sha256:[a-f0-9]{64}/g));
+    assert.ok(named.size >= 2, output);
+    assert.equal(succeeded(await stack.daemon.docker('images', '-a', '-q')), '');
+    await assertStoreHolds(stack.daemon.dataRoot);
+    // The wrong bytes were discarded: the next pull starts from nothing, and is right.
+    stack.proxy.reset();
+    succeeded(await pull('corrupt:1'));
+    assert.deepEqual(offsets(stack.proxy.blobRequests(big.digest)), [0]);
+    await remove('corrupt:1');
+  });
+
+  it('keep layers that a removal would take, while another pull needs them', async () => {
+    const base = await bulk('kept', MIB);
+    const late = await bulk('late', MIB);
+    const first = await stack.push('first:1', image({ layers: [base] }));
+    const second = await stack.push('second:1', image({ layers: [base, late] }));
+    succeeded(await pull('first:1'));
+    let release = (): void => undefined;
+    stack.proxy.inject({ path: only(late), stallAfter: 1000, until: new Promise<void>((done) => (release = done)) });
+    const pulling = pull('second:1');
+    await stack.proxy.until('the second pull', (seen) =>
+      seen.some(({ path, bytes }) => only(late).test(path) && bytes > 0),
+    );
+    const removed = succeeded(await stack.daemon.docker('rmi', stack.ref('first:1')));
+    assert.match(removed, new RegExp(`Deleted: ${first.id}`));
+    release();
+    succeeded(await pulling);
+    assert.equal(bytesOf(base), base.bytes.length, 'the base was fetched again');
+    await assertStoreHolds(stack.daemon.dataRoot, second);
+    await remove('second:1');
+  });
+
+  it('go on with the next one’s repository when the first one’s refuses', async () => {
+    const big = await bulk('joined', MIB);
+    await stack.push('denied:1', image({ layers: [big] }));
+    const pushed = await stack.push('granted:1', image({ layers: [big, await layer([{ name: 'granted' }])] }));
+    let refuse = (): void => undefined;
+    stack.proxy.inject({
+      path: new RegExp(`/v2/denied/blobs/${big.digest}`),
+      until: new Promise<void>((done) => (refuse = done)),
+      answer: { status: 403, headers: { 'Content-Type': 'application/json' }, body: '{"errors":[{"code":"DENIED"}]}' },
+    });
+    const denied = pull('denied:1');
+    await stack.proxy.until('the first pull', (seen) => seen.some(({ path }) => only(big).test(path)));
+    const granted = pull('granted:1');
+    const top = pushed.layers[1]?.digest ?? '-';
+    await stack.proxy.until('the second pull', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(top) && end === 'complete'),
+    );
+    refuse();
+    succeeded(await granted);
+    await denied;
+    assert.ok(stack.proxy.blobRequests(big.digest).every(({ path }) => path.startsWith('/v2/granted/')));
+  });
+});
+
+describe('mirrors of Docker Hub', { skip: needs('docker', 'docker-registry') }, () => {
+  it('are asked in order, and the next one makes good what one cannot give or gives wrongly', async () => {
+    await using good = await startRegistry();
+    await using second = await startProxy(good);
+    await using stack = await startStack({
+      args: (proxy) => ['--registry-mirror', proxy.url, '--registry-mirror', second.url],
+    });
+    const { proxy, daemon } = stack;
+    const big = await bulk('mirrored', 200_000);
+    const pushed = image({ layers: [big] });
+    await stack.push('library/sample:1', pushed);
+
+    await push(good.host, 'library/sample', '1', pushed);
+
+    succeeded(await daemon.docker('pull', 'sample:1'));
+    assert.deepEqual(second.seen, []);
+    const inspect = ['image', 'inspect', '--format', '{{.RepoTags}} {{.RepoDigests}}', 'sample:1'];
+    assert.equal(succeeded(await daemon.docker(...inspect)), `[sample:1] [sample@${pushed.digest}]\n`);
+    succeeded(await daemon.docker('rmi', 'sample:1'));
+
+    // Corrupt at the first mirror: the second is asked for the blob.
+    proxy.inject({ path: new RegExp(big.digest), corruptAt: 1000 });
+    succeeded(await daemon.docker('pull', 'sample:1'));
+    assert.equal(second.blobRequests(big.digest).length, 1);
+    await assertStoreHolds(daemon.dataRoot, pushed);
+    succeeded(await daemon.docker('rmi', 'sample:1'));
+
+    // Not found, then gone altogether.
+    second.reset();
+    proxy.inject({ path: /manifests/, answer: { status: 404 } });
+    succeeded(await daemon.docker('pull', 'docker.io/library/sample:1'));
+    succeeded(await daemon.docker('rmi', 'sample:1'));
+    await proxy.stop();
+    succeeded(await daemon.docker('pull', 'sample:1'));
+    await assertStoreHolds(daemon.dataRoot, pushed);
+  });
+});
+
+describe('a blob that the registry itself has damaged', { skip: needs('docker', 'docker-registry') }, () => {
+  it('is refused with both digests', async () => {
+    await using stack = await startStack();
+    const big = await bulk('damaged', 100_000);
+    await stack.push('damaged:1', image({ layers: [big] }));
+    const bytes = Buffer.from(big.bytes);
+    bytes.writeUInt8(bytes.readUInt8(60_000) ^ 1, 60_000);
+    await writeFile(stack.registry.blobPath(big.digest), bytes);
+    const output = failed(await stack.daemon.docker('pull', stack.ref('damaged:1')));
+    assert.match(output, new RegExp(big.digest));
+    await assertStoreHolds(stack.daemon.dataRoot);
+  });
+});
