@@ -90,8 +90,8 @@ export class Daemon implements AsyncDisposable {
     return this.#running;
   }
 
-  /** Starts it and waits until it answers `_ping`. */
-  async start(): Promise<void> {
+  /** Starts it and waits until it answers `_ping`, asking so often. */
+  async start(intervalMs = 20): Promise<void> {
     const running = this.launch();
     let ended: Outcome | undefined;
     running.exited.then(
@@ -108,7 +108,7 @@ export class Daemon implements AsyncDisposable {
         return;
       if (ended !== undefined) throw new Error(`layerd exited with ${ended.code}:\n${ended.stdout}${ended.stderr}`);
       if (Date.now() > deadline) throw new Error(`layerd does not answer:\n${running.stdout}${running.stderr}`);
-      await sleep(20);
+      await sleep(intervalMs);
     }
   }
 

@@ -106,18 +106,25 @@ export async function must(command: string, args: readonly string[], options: St
   return stdout;
 }
 
-/** Whether the command is on the PATH. */
-export function has(command: string): boolean {
+/** Where the command is. */
+export function find(command: string): string | undefined {
   // Debian keeps administrators' commands out of other users' PATH.
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
-  return folders.some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return folders
+    .map((folder) => join(folder, command))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** Whether the command is installed. */
+export function has(command: string): boolean {
+  return find(command) !== undefined;
 }
 
 /**
