@@ -98,9 +98,8 @@ async function bench(): Promise<void> {
 
   const about = await machine(engines);
   const json = JSON.stringify({ ...about, figures }, undefined, 2);
-  if (values.json === '-') return console.log(json);
-  if (values.json !== undefined) await writeFile(values.json, `${json}\n`);
-  console.log(report(about, figures));
+  if (values.json !== undefined && values.json !== '-') await writeFile(values.json, `${json}\n`);
+  console.log(values.json === '-' ? json : report(about, figures));
 }
 
 /** The items of a comma-separated list, each of which must be known. */

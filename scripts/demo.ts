@@ -105,7 +105,7 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
   const deadline = performance.now() + EVENT_TIMEOUT_MS;
   while (!events.some(({ Action }) => Action === 'delete') && performance.now() < deadline) await sleep(10);
   for (const { Type, Action, Actor, time } of events) {
-    const clock = new Date(Number(time) * 1000).toISOString().slice(11, 19);
+    const clock = new Date(time * 1000).toISOString().slice(11, 19);
     say(`${clock}  ${Type} ${Action}  ${Actor.Attributes['name'] ?? Actor.ID}`);
   }
   const seconds = ((performance.now() - begun) / 1000).toFixed(0);

@@ -7,6 +7,7 @@ import { MissingPeer } from './peer.ts';
 
 /** How long dockerd may take to answer: it starts a containerd of its own. */
 const START_TIMEOUT_MS = 60_000;
+const POLL_MS = 100;
 
 /** Debian's dockerd with its default storage driver, on a data root of its own. */
 export class Dockerd extends EnginePeer {
@@ -54,16 +55,18 @@ export class Dockerd extends EnginePeer {
     });
     const dockerd = new Dockerd(socket, cleanup.move());
     try {
-      for (const deadline = Date.now() + START_TIMEOUT_MS; ; await sleep(100)) {
-        const info = await dockerd.client.info().catch((error: unknown) => error);
-        if (!(info instanceof Error)) {
-          const { ServerVersion, Driver } = info as { ServerVersion: string; Driver: string };
-          dockerd.#version = `${ServerVersion} ${Driver}`;
+      for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline;) {
+        try {
+          const { ServerVersion, Driver } = await dockerd.client.info();
+          dockerd.#version = `${ServerVersion ?? '?'} ${Driver ?? '?'}`;
           return dockerd;
+        } catch {
+          // It does not listen yet, or never will.
+          if (running.child.exitCode !== null) break;
+          await sleep(POLL_MS);
         }
-        if (Date.now() > deadline) throw new MissingPeer(`does not start: ${running.stderr.slice(-500)}`);
-        if (running.child.exitCode !== null) throw new MissingPeer(`does not start: ${running.stderr.slice(-500)}`);
       }
+      throw new MissingPeer(`does not start: ${running.stderr.slice(-500)}`);
     } catch (error) {
       await dockerd[Symbol.asyncDispose]();
       throw error;
