@@ -146,8 +146,9 @@ export class Daemon implements AsyncDisposable {
     return this.run(LAYERCTL, args);
   }
 
+  /** Runs a command in the project's root, with the environment that points it at this daemon. */
   async run(command: string, args: readonly string[], options: StartOptions = {}): Promise<Outcome> {
-    return run(command, args, { ...options, env: { ...this.env, ...options.env } });
+    return run(command, args, { cwd: ROOT, ...options, env: { ...this.env, ...options.env } });
   }
 
   /** Starts a client that goes on by itself, such as `docker events`. */
