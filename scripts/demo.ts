@@ -84,7 +84,7 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
   for (const name of names) say(`$ layerctl pull ${name} &`);
   const started = performance.now();
   {
-    using board = new Board(process.stdout);
+    using board = new Board(process.stdout, names);
     await Promise.all(
       names.map(async (name) => {
         for await (const message of client.pull(name, { signal })) board.show(name, message);

@@ -4,41 +4,55 @@ import { megabytes } from './text.ts';
 /** How often the board is drawn again. */
 const FRAME_MS = 80;
 const BAR_CELLS = 28;
+/** Steps that have no share: they are about the whole layer. */
+const WHOLE: ReadonlySet<string> = new Set([
+  'Verifying Checksum',
+  'Download complete',
+  'Pull complete',
+  'Already exists',
+]);
 
 interface Line {
-  status: string;
-  current: number;
-  total: number;
+  readonly status: string;
+  readonly current: number;
+  readonly total: number;
+}
+
+interface Pull {
+  /** By the ID of the layer. */
+  readonly lines: Map<string, Line>;
+  /** What the pull said of itself. */
+  readonly notes: string[];
 }
 
 /** Shows several pulls at once: bars that move on a terminal, a line for each step elsewhere. */
 export class Board implements Disposable {
   readonly #out: NodeJS.WriteStream;
-  readonly #pulls = new Map<string, Map<string, Line>>();
-  readonly #notes = new Map<string, string[]>();
+  readonly #pulls = new Map<string, Pull>();
   #timer: NodeJS.Timeout | undefined;
   #drawn = 0;
 
-  constructor(out: NodeJS.WriteStream) {
+  /** Shows the pulls in the order of their names given here. */
+  constructor(out: NodeJS.WriteStream, pulls: readonly string[]) {
     this.#out = out;
+    for (const pull of pulls) this.#pulls.set(pull, { lines: new Map(), notes: [] });
     if (out.isTTY) this.#timer = setInterval(() => this.#draw(), FRAME_MS);
   }
 
   /** Takes in one message of a pull. */
   show(pull: string, message: ProgressMessage): void {
     const { id, status = '', progressDetail } = message;
-    const lines = getOrMake(this.#pulls, pull, () => new Map<string, Line>());
-    const notes = getOrMake(this.#notes, pull, () => []);
-    if (id === undefined || status.startsWith('Pulling from')) {
-      if (/^(Digest|Status)/.test(status)) notes.push(status);
-      if (!this.#out.isTTY) this.#out.write(`   ${pull}: ${status}\n`);
-      return;
+    const shown = this.#pulls.get(pull);
+    if (shown === undefined) throw new Error(`the board does not know the pull ${pull}`);
+    const line = id === undefined ? undefined : shown.lines.get(id);
+    if (!this.#out.isTTY && line?.status !== status) {
+      this.#out.write(`   ${pull}: ${id === undefined ? '' : `${id}: `}${status}\n`);
     }
-    const line = getOrMake(lines, id, () => ({ status: '', current: 0, total: 0 }));
-    if (line.status !== status && !this.#out.isTTY) this.#out.write(`   ${pull}: ${id}: ${status}\n`);
-    line.status = status;
-    line.current = progressDetail?.current ?? line.current;
-    line.total = progressDetail?.total ?? line.total;
+    if (id === undefined) shown.notes.push(status);
+    else if (!status.startsWith('Pulling from')) {
+      const { current = line?.current ?? 0, total = line?.total ?? 0 } = progressDetail ?? {};
+      shown.lines.set(id, { status, current, total });
+    }
   }
 
   /** Draws the last state and stops. */
@@ -52,10 +66,10 @@ export class Board implements Disposable {
   #draw(): void {
     const width = this.#out.columns || 80;
     const rows: string[] = [];
-    for (const [pull, lines] of this.#pulls) {
+    for (const [pull, { lines, notes }] of this.#pulls) {
       rows.push(`   ${pull}`);
       for (const [id, line] of lines) rows.push(`     ${id}  ${bar(line)}  ${line.status}`);
-      rows.push(...(this.#notes.get(pull) ?? []).map((note) => `     ${note}`));
+      rows.push(...notes.map((note) => `     ${note}`));
     }
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : '';
     this.#out.write(up + rows.map((row) => `\x1b[2K${row.slice(0, width - 1)}\n`).join(''));
@@ -64,15 +78,9 @@ export class Board implements Disposable {
 }
 
 function bar({ status, current, total }: Line): string {
-  const complete = status === 'Pull complete' || status === 'Already exists';
+  const complete = WHOLE.has(status);
   const share = complete ? 1 : total > 0 ? Math.min(1, current / total) : 0;
   const full = Math.round(share * BAR_CELLS);
   const numbers = total > 0 ? `${megabytes(complete ? total : current)}/${megabytes(total)}` : '';
   return `${'█'.repeat(full)}${'░'.repeat(BAR_CELLS - full)} ${numbers.padStart(17)}`;
-}
-
-function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  let value = map.get(key);
-  if (value === undefined) map.set(key, (value = make()));
-  return value;
 }
