@@ -9,6 +9,10 @@ import { run, Running, scratch, type Outcome, type StartOptions } from './proces
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const LAYERD = join(ROOT, 'bin/layerd');
 const LAYERCTL = join(ROOT, 'bin/layerctl');
+/** No client of a test takes this long. */
+const CLIENT_TIMEOUT_MS = 60_000;
+/** How long a daemon may take until it answers. */
+const START_TIMEOUT_MS = 30_000;
 
 export interface DaemonOptions {
   /** More flags. */
@@ -98,7 +102,7 @@ export class Daemon implements AsyncDisposable {
       (outcome) => (ended = outcome),
       () => undefined,
     );
-    for (const deadline = Date.now() + 30_000; ;) {
+    for (const deadline = Date.now() + START_TIMEOUT_MS; ;) {
       if (
         await this.request('/_ping').then(
           ({ status }) => status === 200,
@@ -148,7 +152,12 @@ export class Daemon implements AsyncDisposable {
 
   /** Runs a command in the project's root, with the environment that points it at this daemon. */
   async run(command: string, args: readonly string[], options: StartOptions = {}): Promise<Outcome> {
-    return run(command, args, { cwd: ROOT, ...options, env: { ...this.env, ...options.env } });
+    return run(command, args, {
+      cwd: ROOT,
+      timeoutMs: CLIENT_TIMEOUT_MS,
+      ...options,
+      env: { ...this.env, ...options.env },
+    });
   }
 
   /** Starts a client that goes on by itself, such as `docker events`. */

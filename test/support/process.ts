@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 
 /** What a finished command left behind. */
 export interface Outcome {
-  /** Exit code; 128 plus the signal's number is not computed: a signal gives -1. */
+  /** Exit code; -1 after a signal. */
   readonly code: number;
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
@@ -17,6 +17,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   readonly input?: string;
+  /** The command is killed after so long, so that one that hangs fails its test and not the whole run. */
+  readonly timeoutMs?: number;
 }
 
 /** A command on its way. Its output is kept; whoever waits for a part of it is told as soon as it is there. */
@@ -46,9 +48,12 @@ export class Running implements AsyncDisposable {
     // A command that exits without reading its input is no failure of the test.
     this.child.stdin?.on('error', () => undefined);
     this.child.stdin?.end(options.input ?? '');
+    const { timeoutMs } = options;
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => this.child.kill('SIGKILL'), timeoutMs);
     this.exited = new Promise((resolve, reject) => {
       this.child.on('error', reject);
       this.child.on('close', (code, signal) => {
+        clearTimeout(timer);
         this.#done = true;
         resolve({ code: code ?? -1, signal, stdout: this.stdout, stderr: this.stderr });
         this.#tell();
