@@ -1,5 +1,4 @@
 import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
-import type { RequestListener } from 'node:http';
 import { dirname, join } from 'node:path';
 import { LayerdError, messageOf } from '../protocol/errors.ts';
 import { Listeners } from './api/listeners.ts';
@@ -7,6 +6,7 @@ import type { PassedSocket } from './api/activation.ts';
 import { tlsFiles, type Config } from './config/config.ts';
 import { formatHost } from './config/host.ts';
 import { mergeReload, type Reload } from './config/reload.ts';
+import { Engine } from './engine.ts';
 import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';
@@ -31,23 +31,23 @@ const MS = 1000;
  */
 export class Daemon {
   readonly #log: DaemonLog;
+  readonly #engine: Engine;
   readonly #listeners: Listeners;
   readonly #parts: AsyncDisposableStack;
-  readonly #stopping: AbortController;
   #config: Config;
 
   private constructor(
     config: Config,
     log: DaemonLog,
+    engine: Engine,
     listeners: Listeners,
     parts: AsyncDisposableStack,
-    stopping: AbortController,
   ) {
     this.#config = config;
     this.#log = log;
+    this.#engine = engine;
     this.#listeners = listeners;
     this.#parts = parts;
-    this.#stopping = stopping;
   }
 
   /**
@@ -56,7 +56,6 @@ export class Daemon {
    */
   static async start(config: Config, { log, version, passed }: DaemonOptions): Promise<Daemon> {
     await using undo = new AsyncDisposableStack();
-    const stopping = new AbortController();
 
     const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
@@ -68,17 +67,20 @@ export class Daemon {
     undo.defer(() => pidfile.remove());
     const database = new Database(join(dataRoot, 'metadata.db'));
     undo.defer(() => database.close());
+    const engine = new Engine({ config, db: database, dataRoot, version, log });
+    undo.defer(() => engine.close());
 
     const listeners = await Listeners.open({
       hosts: config.hosts,
       group: config.group,
       tls: tlsFiles(config),
       passed,
-      handler: { request: unknownEndpoint },
+      handler: { request: engine.app },
       log,
     });
-    const daemon = new Daemon(config, log, listeners, undo.move(), stopping);
+    const daemon = new Daemon(config, log, engine, listeners, undo.move());
     daemon.#parts.defer(() => listeners.close(daemon.config.shutdownTimeout * MS));
+    engine.reconcile();
     log.info('layerd is ready', { addresses: listeners.addresses, dataRoot, version });
     return daemon;
   }
@@ -103,6 +105,7 @@ export class Daemon {
     // Certificates are renewed under the same names, so they are read again in any case.
     if (tls !== undefined) this.#listeners.reloadTls(tls);
     this.#config = reload.config;
+    this.#engine.reload(reload.config);
     this.#log.setLevel(effectiveLevel(reload.config));
     return reload;
   }
@@ -112,7 +115,7 @@ export class Daemon {
    * of a transfer stays; requests under way have the shutdown timeout to end.
    */
   async stop(): Promise<void> {
-    this.#stopping.abort(new LayerdError('unavailable', 'the daemon is stopping'));
+    await this.#engine.interrupt();
     await this.#parts.disposeAsync();
   }
 }
@@ -121,11 +124,6 @@ export class Daemon {
 export function effectiveLevel(config: Config): Config['logLevel'] {
   return config.debug ? 'debug' : config.logLevel;
 }
-
-/** Answers in the Engine API's form that there is no such endpoint. */
-const unknownEndpoint: RequestListener = (_request, response) => {
-  response.writeHead(404, { 'Content-Type': 'application/json' }).end('{"message":"page not found"}\n');
-};
 
 /** Creates a directory where there is none, and returns its path without symbolic links. */
 function prepareDirectory(what: string, path: string, mode: number): string {

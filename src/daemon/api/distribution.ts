@@ -1,5 +1,5 @@
 import { Router } from 'express';
-import { parseReference, withDefaultTag } from '../images/reference.ts';
+import { parseReference, withDefaultTag } from '../../protocol/reference.ts';
 import { serve } from './call.ts';
 import { distributionInspect } from './compat.ts';
 import { credentialsOf } from './credentials.ts';

@@ -3,7 +3,7 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Event } from '../events/event.ts';
 import type { EventFilter, EventLog } from '../events/log.ts';
 import { matchesLabels, parseFilters, type Filters } from '../images/filters.ts';
-import { familiarName, parseReference } from '../images/reference.ts';
+import { familiarName, parseReference } from '../../protocol/reference.ts';
 import type { Call } from './call.ts';
 import { eventText, knowsEvent } from './compat.ts';
 import { negotiate } from './media-type.ts';
@@ -66,31 +66,31 @@ const DETAILED_ACTIONS: ReadonlySet<string> = new Set(['health_status', 'exec_cr
 
 /** Whether an event matches the filters: one value of each, and all labels. */
 export function eventFilter(filters: Filters): EventFilter {
-  const given = [...filters].filter(([, values]) => values.size > 0);
+  const given = [...filters].filter(([, values]) => values.length > 0);
   return (event) =>
     matchesLabels(filters, event.attributes) && given.every(([name, values]) => matches(event, name, values));
 }
 
-function matches(event: Event, name: string, values: ReadonlySet<string>): boolean {
+function matches(event: Event, name: string, values: readonly string[]): boolean {
   const { type, action, actor, attributes } = event;
   switch (name) {
     case 'label':
       return true;
     case 'type':
-      return values.has(type);
+      return values.includes(type);
     case 'scope':
-      return values.has('local');
+      return values.includes('local');
     case 'event': {
       const [general = ''] = action.split(':');
-      return values.has(action) || (DETAILED_ACTIONS.has(general) && values.has(general));
+      return values.includes(action) || (DETAILED_ACTIONS.has(general) && values.includes(general));
     }
     case 'image': {
       const image = attributes[type === 'image' ? 'name' : 'image'] ?? '';
-      return [actor, image, repositoryOf(actor), repositoryOf(image)].some((text) => values.has(text));
+      return [actor, image, repositoryOf(actor), repositoryOf(image)].some((text) => values.includes(text));
     }
     default: {
       const object = attributes['name'] ?? '';
-      return type === name && [...values].some((value) => actor.startsWith(value) || object.startsWith(value));
+      return type === name && values.some((value) => actor.startsWith(value) || object.startsWith(value));
     }
   }
 }

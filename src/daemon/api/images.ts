@@ -2,7 +2,7 @@ import { Router } from 'express';
 import { LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
-import { familiarName, parseImageAndTag } from '../images/reference.ts';
+import { familiarName, parseImageAndTag } from '../../protocol/reference.ts';
 import { serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
@@ -98,7 +98,7 @@ function listFilters({ query, version }: Call): Filters {
   const filters = parseFilters(query.get('filters') ?? '', IMAGE_FILTERS);
   const pattern = query.get('filter') ?? '';
   if (version >= NO_SINGLE_FILTER || pattern === '' || filters.has('reference')) return filters;
-  return new Map([...filters, ['reference', new Set([pattern])]]);
+  return new Map([...filters, ['reference', [pattern]]]);
 }
 
 /** A name that means "no image" in a Dockerfile, so that it can be the name of none. */

@@ -1,7 +1,7 @@
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { decodePlatform } from '../images/platform.ts';
-import { parseTime } from '../images/time.ts';
+import { parseTime } from '../../protocol/time.ts';
 
 /** A parameter is never longer than this in an error message, in characters. */
 const QUOTED = 100;

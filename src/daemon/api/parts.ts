@@ -13,7 +13,7 @@ import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials } from '../registry/registry.ts';
 import type { ListOptions } from '../images/list.ts';
-import type { Reference } from '../images/reference.ts';
+import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
 /** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */

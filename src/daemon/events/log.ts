@@ -63,6 +63,7 @@ export class EventLog {
   readonly #limits: EventLogLimits;
   readonly #sleepers = new Set<() => void>();
   #subscribers = 0;
+  #closed = false;
   #lastTime: bigint | undefined;
 
   constructor({
@@ -145,6 +146,12 @@ export class EventLog {
     return { [Symbol.asyncIterator]: () => this.#cursor(start, options, signal) };
   }
 
+  /** Ends every reader, since the daemon stops. */
+  close(): void {
+    this.#closed = true;
+    this.#wake();
+  }
+
   /** What the log reaches back to. */
   retention(): Retention {
     const newest = this.#db.get<{ seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?.seq ?? 0;
@@ -173,7 +180,7 @@ export class EventLog {
     this.#subscribers += 1;
     try {
       let cursor = start;
-      const stopped = (): boolean => signal.aborted;
+      const stopped = (): boolean => signal.aborted || this.#closed;
       while (!stopped()) {
         // Taken before the read, so that nothing that was appended up to `until` is missed.
         const over = until !== undefined && this.#now() > until;

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Digest } from '../../protocol/digest.ts';
 import { messageOf, isKind, LayerdError } from '../../protocol/errors.ts';
 import { Ingest } from '../content/ingest.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -25,7 +26,7 @@ const MAX_RESUME_PAUSE = 10_000;
 /** What gathers a blob's bytes: an {@link Ingest}, or an unpacking for a layer. */
 interface Sink {
   write(chunk: Uint8Array): Promise<void>;
-  finish(): Promise<UnpackedLayer | undefined>;
+  finish(): Promise<UnpackedLayer | void>;
   abort(): Promise<void>;
 }
 
@@ -59,32 +60,48 @@ export class Fetcher {
   }
 
   /** Whether nothing is left to do for the blob: it is stored, and unpacked if it is a layer. */
-  isComplete(request: Pick<TransferRequest, 'digest' | 'lane'>): boolean {
+  isComplete(request: Pick<TransferRequest, 'digest' | 'kind'>): boolean {
     if (!this.#content.has(request.digest)) return false;
-    if (request.lane === 'document') return true;
+    if (request.kind !== 'layer') return true;
     const diffId = this.#layers.diffIdOf(request.digest);
     return diffId !== undefined && this.#layers.has(diffId);
   }
 
   async fetch(request: TransferRequest, source: BlobSource, control: TransferControl): Promise<void> {
+    const served = new Set<string>();
     const avoid = new Set<string>();
     for (let attempt = 1; ; attempt += 1) {
       if (this.isComplete(request)) return;
       try {
-        await this.#fetchOnce(request, source, control, avoid);
+        await this.#fetchOnce(request, source, control, served, avoid);
         return;
       } catch (error) {
         if (!isKind(error, 'corrupt') || attempt === MAX_CORRUPT_ATTEMPTS) throw error;
+        for (const host of served) avoid.add(host);
+        if (this.#content.has(request.digest)) this.#content.remove([request.digest]);
         control.update({ lastError: error.message, received: 0, unpacked: 0 });
       }
     }
+  }
+
+  /** Makes the EROFS image of a layer whose blob is stored. */
+  async unpackStored(digest: Digest, size: number): Promise<void> {
+    const imagePath = this.#layers.temporaryPath(digest);
+    const unpacking = this.#unpacker.start({
+      blobPath: this.#content.path(digest),
+      resumeAt: size,
+      imagePath,
+      expected: { digest, size },
+    });
+    this.#layers.commit(await unpacking.finish(), imagePath);
   }
 
   async #fetchOnce(
     request: TransferRequest,
     source: BlobSource,
     control: TransferControl,
-    avoid: Set<string>,
+    served: Set<string>,
+    avoid: ReadonlySet<string>,
   ): Promise<void> {
     const { digest, size } = request;
     // A blob that is stored but not unpacked (kept before as something else) is read from its place.
@@ -93,7 +110,7 @@ export class Fetcher {
     const resumeAt = stored ? size : Math.min(await this.#content.ingestSize(digest), size);
     const imagePath = this.#layers.temporaryPath(digest);
     const sink: Sink =
-      request.lane === 'layer'
+      request.kind === 'layer'
         ? this.#unpacker.start({
             blobPath: path,
             resumeAt,
@@ -102,11 +119,11 @@ export class Fetcher {
             onProgress: ({ consumed }) => control.update({ unpacked: consumed }),
           })
         : await Ingest.open(path, resumeAt, { digest, size });
-    let unpacked: UnpackedLayer | undefined;
+    let unpacked: UnpackedLayer | void;
     try {
-      await this.#receive(request, source, control, sink, resumeAt, avoid);
+      await this.#receive(request, source, control, sink, resumeAt, served, avoid);
       control.update({ state: 'verifying', received: size });
-      if (request.lane === 'layer') control.update({ state: 'extracting' });
+      if (request.kind === 'layer') control.update({ state: 'extracting' });
       unpacked = await sink.finish();
     } catch (error) {
       await sink.abort();
@@ -128,7 +145,8 @@ export class Fetcher {
     control: TransferControl,
     sink: Sink,
     resumeAt: number,
-    avoid: Set<string>,
+    served: Set<string>,
+    avoid: ReadonlySet<string>,
   ): Promise<void> {
     const { digest, size } = request;
     let received = resumeAt;
@@ -153,8 +171,7 @@ export class Fetcher {
             `${remote.host} has ${remote.size} bytes under ${digest}, the manifest says ${size}`,
           );
         }
-        // Should the digest prove wrong, another host is asked first.
-        avoid.add(remote.host);
+        served.add(remote.host);
         for await (const chunk of skip(remote, received)) {
           await sink.write(chunk);
           received += chunk.byteLength;

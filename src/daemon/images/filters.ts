@@ -15,6 +15,38 @@ export function checkFilters(filters: Filters, accepted: readonly string[]): voi
   }
 }
 
+/**
+ * Parses the parameter, in the form `{"name": ["value"]}` or the equivalent `{"name": {"value": true}}`. Throws `invalid`
+ * for anything else, and for a name that is not among the accepted.
+ */
+export function parseFilters(json: string | undefined, accepted: readonly string[]): Filters {
+  if (json === undefined || json === '') return new Map();
+  let given: unknown;
+  try {
+    given = JSON.parse(json);
+  } catch (error) {
+    throw new LayerdError('invalid', `${MALFORMED}, and this is not JSON: ${json}`, { cause: error });
+  }
+  // Go reads null as an empty map.
+  if (given === null) return new Map();
+  if (typeof given !== 'object' || Array.isArray(given)) throw new LayerdError('invalid', `${MALFORMED}: ${json}`);
+  const filters = new Map(Object.entries(given).map(([name, values]) => [name, valuesOf(values, json)]));
+  checkFilters(filters, accepted);
+  return filters;
+}
+
+const MALFORMED = 'invalid filter: filters are JSON of the form {"name": ["value"]}';
+
+function valuesOf(values: unknown, json: string): string[] {
+  if (values === null) return [];
+  if (Array.isArray(values) && values.every((value) => typeof value === 'string')) return values;
+  const isMap = typeof values === 'object' && !Array.isArray(values);
+  if (isMap && Object.values(values).every((value) => typeof value === 'boolean')) {
+    return Object.entries(values).flatMap(([value, isSet]) => (isSet === true ? [value] : []));
+  }
+  throw new LayerdError('invalid', `${MALFORMED}: ${json}`);
+}
+
 /** The values of a filter, none where it is not given. */
 export function filterValues(filters: Filters, name: string): readonly string[] {
   return filters.get(name) ?? [];

@@ -4,7 +4,7 @@ import type { ContainerDefaults, Platform } from '../../protocol/oci.ts';
 import { imageSize } from './sizes.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { readConfig, repoDigests, repoTags, type ImageStore } from './store.ts';
-import { trimFraction } from './time.ts';
+import { trimFraction } from '../../protocol/time.ts';
 
 /** How layers are kept, as `docker info` and `docker inspect` name it. */
 export const STORAGE_DRIVER = 'erofs';

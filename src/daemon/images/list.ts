@@ -9,7 +9,15 @@ import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.
 import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
 /** The filters that a list of images knows. */
-const IMAGE_FILTERS: readonly string[] = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
+export const IMAGE_FILTERS: readonly string[] = [
+  'dangling',
+  'label',
+  'label!',
+  'before',
+  'since',
+  'reference',
+  'until',
+];
 
 export interface ListOptions {
   readonly filters?: Filters | undefined;

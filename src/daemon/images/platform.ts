@@ -78,6 +78,37 @@ export function parsePlatform(specifier: string, host: Platform): Platform {
   return normal.architecture === 'arm64' && normal.variant === undefined ? { ...normal, variant: 'v8' } : normal;
 }
 
+/**
+ * Parses the JSON form that newer versions of the Engine API have in a query parameter:
+ * `{"os": "linux", "architecture": "arm64"}`. Throws `invalid`.
+ */
+export function decodePlatform(json: string): Platform {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (error) {
+    throw new LayerdError('invalid', `failed to parse platform: ${json} is not JSON`, { cause: error });
+  }
+  const isText = (field: unknown): field is string => typeof field === 'string';
+  const {
+    os,
+    architecture,
+    variant,
+    'os.version': version,
+    'os.features': features,
+  } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  if (!isText(os) || !isText(architecture) || os === '' || architecture === '') {
+    throw new LayerdError('invalid', `failed to parse platform: both os and architecture must be given, not ${json}`);
+  }
+  return {
+    os,
+    architecture,
+    ...(isText(variant) && variant !== '' ? { variant } : {}),
+    ...(isText(version) && version !== '' ? { 'os.version': version } : {}),
+    ...(Array.isArray(features) && features.length > 0 ? { 'os.features': features.filter(isText) } : {}),
+  };
+}
+
 /** `linux/arm/v7`; with the version of the operating system where there is one, `windows(10.0.17763)/amd64`. */
 export function formatPlatform(platform: Platform): string {
   if (platform.os === '') return 'unknown';

@@ -1,0 +1,237 @@
+import { randomUUID } from 'node:crypto';
+import type { Application } from 'express';
+import type { RegistryReport } from '../protocol/engine.ts';
+import { messageOf } from '../protocol/errors.ts';
+import { createApp } from './api/server.ts';
+import { SystemInfo } from './api/system-info.ts';
+import type { Config } from './config/config.ts';
+import { GarbageCollector } from './content/garbage.ts';
+import { Leases } from './content/leases.ts';
+import { ContentStore } from './content/store.ts';
+import { EventLog } from './events/log.ts';
+import { RemoteImages } from './images/distribution.ts';
+import { Fetcher, type BlobSource } from './images/fetch.ts';
+import { Images } from './images/images.ts';
+import { LayoutIndex } from './images/layout.ts';
+import { hostPlatform } from './images/platform.ts';
+import { Puller } from './images/pull.ts';
+import { ImageRemover } from './images/remove.ts';
+import { Restorer } from './images/restore.ts';
+import { ImageStore } from './images/store.ts';
+import { LayerStore } from './layers/store.ts';
+import { Unpacker } from './layers/unpacker.ts';
+import type { Log } from './log.ts';
+import type { Database } from './metadata/database.ts';
+import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
+import type { RegistryOptions } from './registry/registry.ts';
+import { TransferQueue } from './transfers/queue.ts';
+
+/** Leases that have expired are looked for this often, in milliseconds. */
+const COLLECTION_INTERVAL = 60 * 60 * 1000;
+
+export interface EngineOptions {
+  readonly config: Config;
+  readonly db: Database;
+  readonly dataRoot: string;
+  readonly version: string;
+  readonly log: Log;
+}
+
+/** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */
+export class Engine {
+  readonly app: Application;
+  readonly #log: Log;
+  readonly #version: string;
+  readonly #events: EventLog;
+  readonly #transfers: TransferQueue<BlobSource>;
+  readonly #registries: ReconfigurableRegistries;
+  readonly #unpacker: Unpacker;
+  readonly #content: ContentStore;
+  readonly #layers: LayerStore;
+  readonly #leases: Leases;
+  readonly #collector: GarbageCollector;
+  readonly #restorer: Restorer;
+  readonly #layout: LayoutIndex;
+  readonly #timer: NodeJS.Timeout;
+  #config: Config;
+  #reconciling: Promise<void> = Promise.resolve();
+
+  constructor({ config, db, dataRoot, version, log }: EngineOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#version = version;
+    const host = hostPlatform();
+    const events = new EventLog({ db });
+    const content = new ContentStore({ db, root: dataRoot });
+    const layers = new LayerStore({ db, root: dataRoot });
+    const leases = new Leases({ db });
+    const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => layers.remove(diffIds) });
+    const store = new ImageStore({
+      db,
+      host,
+      readBlob: (digest) => content.read(digest),
+      layerPath: (diffId) => layers.path(diffId),
+    });
+    const registries = createRegistries(registryOptions(config, version), { logger: log });
+    const unpacker = new Unpacker({ maxWorkers: config.maxConcurrentDownloads });
+    const fetcher = new Fetcher({
+      db,
+      content,
+      layers,
+      unpacker,
+      registries,
+      maxAttempts: () => this.#config.maxDownloadAttempts,
+    });
+    const transfers = new TransferQueue<BlobSource>({
+      concurrency: config.maxConcurrentDownloads,
+      work: (request, source, control) => fetcher.fetch(request, source, control),
+    });
+    const layout = new LayoutIndex({
+      db,
+      root: dataRoot,
+      onError: (error) => log.error(`cannot write index.json: ${messageOf(error)}`),
+    });
+    const restorer = new Restorer({ db, content, layers, fetcher, log });
+    const puller = new Puller({
+      db,
+      content,
+      layers,
+      leases,
+      collector,
+      transfers,
+      fetcher,
+      registries,
+      store,
+      events,
+      host,
+      onCommit: () => {
+        layout.changed();
+        restorer.syncLater();
+      },
+    });
+    const remover = new ImageRemover({
+      store,
+      events,
+      collect: (candidates) => {
+        layout.changed();
+        return collector.collect(candidates);
+      },
+    });
+    const remote = new RemoteImages(registries);
+    this.#events = events;
+    this.#content = content;
+    this.#layers = layers;
+    this.#leases = leases;
+    this.#collector = collector;
+    this.#restorer = restorer;
+    this.#registries = registries;
+    this.#unpacker = unpacker;
+    this.#transfers = transfers;
+    this.#layout = layout;
+    this.app = createApp({
+      version,
+      log,
+      images: new Images({ store, puller, remover, remote, host }),
+      events,
+      registries: () => this.#registryReports(),
+      hostNames: [],
+      system: new SystemInfo({
+        version,
+        gitCommit: '',
+        buildTime: '',
+        id: storeId(db),
+        dataRoot,
+        config: () => systemConfig(this.#config),
+        images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,
+        eventSubscribers: () => events.subscribers,
+        storeStatus: () => [['Layer Decompression', unpacker.inflater]],
+      }),
+    });
+    this.#timer = setInterval(() => this.#collect(), COLLECTION_INTERVAL).unref();
+  }
+
+  /**
+   * Brings the disk and the metadata together after a start, in the background: what a crash left over goes, what is
+   * missing is named and made again where it can be.
+   */
+  reconcile(): void {
+    this.#reconciling = this.#reconcile().catch((error: unknown) => {
+      this.#log.error(`the store could not be brought in order: ${messageOf(error)}`);
+    });
+  }
+
+  reload(config: Config): void {
+    this.#config = config;
+    this.#transfers.concurrency = config.maxConcurrentDownloads;
+    this.#registries.reconfigure(registryOptions(config, this.#version));
+  }
+
+  /** Ends what would go on by itself, so that the requests that wait for it end: event streams, transfers. */
+  async interrupt(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#restorer.stop();
+    this.#events.close();
+    await this.#transfers.close();
+  }
+
+  /** Lets go of everything, once no request is under way any more. */
+  async close(): Promise<void> {
+    await this.#reconciling;
+    await this.#unpacker.close();
+    await this.#registries.close();
+    await this.#layout.close();
+  }
+
+  async #reconcile(): Promise<void> {
+    const missing = await this.#content.sweep((digest) => this.#leases.holds(digest));
+    for (const digest of missing) this.#log.error('a stored blob is missing from the disk', { digest });
+    await this.#layers.sweep();
+    this.#collect();
+    this.#layout.changed();
+    await this.#restorer.restore();
+  }
+
+  #collect(): void {
+    this.#leases.expire();
+    const { blobs, layers } = this.#collector.collectAll();
+    this.#content.sweepIngests((digest) => this.#leases.holds(digest));
+    if (blobs.length > 0) this.#log.info('collected garbage', { blobs: blobs.length, layers: layers.length });
+  }
+
+  #registryReports(): RegistryReport[] {
+    return [...this.#registries.rateLimits()].map(([registry, { at, ...rateLimit }]) => ({
+      registry,
+      rateLimit: { ...rateLimit, at: new Date(at).toISOString() },
+    }));
+  }
+}
+
+/** What identifies the store, made once. */
+function storeId(db: Database): string {
+  db.run(`INSERT OR IGNORE INTO fact (key, value) VALUES ('store id', ?)`, randomUUID());
+  return db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'store id'`)?.value ?? '';
+}
+
+function systemConfig(config: Config) {
+  const { debug, insecureRegistries, registryMirrors } = config;
+  return { debug, insecureRegistries, mirrors: registryMirrors, proxies: proxiesOf(config) };
+}
+
+function proxiesOf({ httpProxy, httpsProxy, noProxy }: Config): RegistryOptions['proxies'] {
+  return {
+    ...(httpProxy === undefined ? {} : { http: httpProxy }),
+    ...(httpsProxy === undefined ? {} : { https: httpsProxy }),
+    ...(noProxy === undefined ? {} : { no: noProxy }),
+  };
+}
+
+function registryOptions(config: Config, version: string): RegistryOptions {
+  return {
+    insecureRegistries: config.insecureRegistries,
+    mirrors: config.registryMirrors,
+    certsDirs: ['/etc/docker/certs.d', '/etc/layerd/certs.d'],
+    maxAttempts: config.maxDownloadAttempts,
+    proxies: proxiesOf(config),
+    userAgent: `layerd/${version} (linux)`,
+  };
+}

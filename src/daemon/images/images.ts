@@ -1,0 +1,95 @@
+import type {
+  DeleteItem,
+  DistributionInspect,
+  HistoryItem,
+  ImageInspect,
+  ImageSummary,
+  LayerReport,
+} from '../../protocol/engine.ts';
+import type { Platform } from '../../protocol/oci.ts';
+import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { RemoteImages } from './distribution.ts';
+import { imageHistory } from './history.ts';
+import { inspectImage } from './inspect.ts';
+import { layerReports } from './layer-report.ts';
+import { listImages, type ListOptions } from './list.ts';
+import { parsePlatform } from './platform.ts';
+import type { ProgressSink } from './progress.ts';
+import type { Puller } from './pull.ts';
+import type { Reference } from '../../protocol/reference.ts';
+import type { ImageRemover } from './remove.ts';
+import type { ImageStore } from './store.ts';
+
+/** The verbs of images, taking names and platforms as users write them. */
+export class Images {
+  readonly #store: ImageStore;
+  readonly #puller: Puller;
+  readonly #remover: ImageRemover;
+  readonly #remote: RemoteImages;
+  readonly #host: Platform;
+
+  constructor(parts: {
+    store: ImageStore;
+    puller: Puller;
+    remover: ImageRemover;
+    remote: RemoteImages;
+    host: Platform;
+  }) {
+    this.#store = parts.store;
+    this.#puller = parts.puller;
+    this.#remover = parts.remover;
+    this.#remote = parts.remote;
+    this.#host = parts.host;
+  }
+
+  list(options: ListOptions): Promise<ImageSummary[]> {
+    return listImages(this.#store, options);
+  }
+
+  inspect(name: string, options: { platform?: Platform | undefined; manifests?: boolean }): Promise<ImageInspect> {
+    return inspectImage(this.#store, name, options);
+  }
+
+  history(name: string, options: { platform?: Platform | undefined }): Promise<HistoryItem[]> {
+    return imageHistory(this.#store, name, options);
+  }
+
+  remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): DeleteItem[] {
+    return this.#remover.remove(name, options);
+  }
+
+  layers(name: string): LayerReport[] {
+    return layerReports(this.#store, name);
+  }
+
+  pull(
+    request: {
+      readonly reference: Reference;
+      readonly all: boolean;
+      readonly platform: string | undefined;
+      readonly credentials: Credentials | undefined;
+      readonly signal: AbortSignal;
+    },
+    progress: ProgressSink,
+  ): Promise<void> {
+    return this.#puller.pull(
+      {
+        reference: request.reference,
+        allTags: request.all,
+        platform: request.platform === undefined ? undefined : parsePlatform(request.platform, this.#host),
+        credentials: request.credentials,
+        signal: request.signal,
+      },
+      progress,
+    );
+  }
+
+  distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {
+    return this.#remote.inspect(reference, options);
+  }
+
+  /** The manifest or index that a reference names in its registry, as it is served there. */
+  remoteManifest(reference: Reference, options: RequestOptions): Promise<RemoteManifest> {
+    return this.#remote.manifest(reference, options);
+  }
+}

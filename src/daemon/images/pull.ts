@@ -1,0 +1,395 @@
+import { shortId, type Digest } from '../../protocol/digest.ts';
+import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { isForeignLayerType, isImageConfigType, isLayerType } from '../../protocol/media-types.ts';
+import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
+import type { GarbageCollector } from '../content/garbage.ts';
+import type { Lease, Leases } from '../content/leases.ts';
+import type { ContentStore } from '../content/store.ts';
+import type { EventLog } from '../events/log.ts';
+import type { LayerStore } from '../layers/store.ts';
+import type { Database } from '../metadata/database.ts';
+import { parseManifest } from '../registry/manifest.ts';
+import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
+import type { Interest, TransferQueue, TransferRequest } from '../transfers/queue.ts';
+import { chainIds } from './chain.ts';
+import { parseImageConfig } from './config.ts';
+import type { BlobSource, Fetcher } from './fetch.ts';
+import type { StoredManifest } from './image.ts';
+import { choosePlatform, formatPlatform, onlyStrict } from './platform.ts';
+import { LayerProgress, type ProgressSink } from './progress.ts';
+import {
+  canonicalName,
+  familiarName,
+  familiarString,
+  withDefaultTag,
+  withTag,
+  type Reference,
+} from '../../protocol/reference.ts';
+import { platformOf, select, type Selection } from './selection.ts';
+import type { ImageStore } from './store.ts';
+
+/** What a pull works with. */
+export interface PullerParts {
+  readonly db: Database;
+  readonly content: ContentStore;
+  readonly layers: LayerStore;
+  readonly leases: Leases;
+  readonly collector: GarbageCollector;
+  readonly transfers: TransferQueue<BlobSource>;
+  readonly fetcher: Fetcher;
+  readonly registries: Registries;
+  readonly store: ImageStore;
+  readonly events: EventLog;
+  /** The platform that is chosen where none is asked for. */
+  readonly host: Platform;
+  /** Told after an image was committed. */
+  onCommit(): void;
+}
+
+/** What a client asks to be pulled. */
+export interface PullRequest {
+  readonly reference: Reference;
+  /** Without it, what fits this host best. */
+  readonly platform?: Platform | undefined;
+  /** Every tag of the repository. */
+  readonly allTags?: boolean;
+  readonly credentials?: Credentials | undefined;
+  /** Aborted when the client goes away. What has arrived by then stays, and the same pull resumes it. */
+  readonly signal: AbortSignal;
+}
+
+/** Pulls images: resolves the reference, fetches what is missing through the transfers, and commits the image. */
+export class Puller {
+  readonly #parts: PullerParts;
+
+  constructor(parts: PullerParts) {
+    this.#parts = parts;
+  }
+
+  /** Pulls what was asked for. Resolves when the image is committed; `progress` is told the lines that clients show. */
+  async pull(request: PullRequest, progress: ProgressSink): Promise<void> {
+    const { reference } = request;
+    const repository: Repository = { registry: reference.registry, path: reference.path };
+    let updated = false;
+    if (request.allTags === true) {
+      const { credentials, signal } = request;
+      let found = false;
+      for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
+        found = true;
+        updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
+      }
+      if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
+    } else {
+      updated = await this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    }
+    const shown = request.allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
+    progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+  }
+
+  /** Whether anything changed. */
+  async #pullOne(
+    request: PullRequest,
+    repository: Repository,
+    reference: Reference,
+    progress: ProgressSink,
+  ): Promise<boolean> {
+    const { leases, collector } = this.#parts;
+    const lease = leases.acquire(
+      `pull:${familiarString(reference)}:${request.platform === undefined ? '' : formatPlatform(request.platform)}`,
+    );
+    try {
+      const changed = await new Pull(this.#parts, request, repository, reference, lease, progress).run();
+      progress({ status: `Digest: ${changed.target}` });
+      return changed.changed;
+    } catch (error) {
+      if (isKind(error, 'corrupt') || isKind(error, 'invalid')) {
+        // Nothing of what does not fit together is worth a resume.
+        collector.collect(lease.release());
+      } else lease.keep();
+      throw request.signal.aborted && !isKind(error, 'cancelled')
+        ? new LayerdError(
+            'cancelled',
+            `the pull of ${familiarString(reference)} was cancelled; the same pull resumes it`,
+            {
+              cause: error,
+            },
+          )
+        : error;
+    }
+  }
+}
+
+/** One reference on its way into the store. */
+class Pull {
+  readonly #parts: PullerParts;
+  readonly #request: PullRequest;
+  readonly #repository: Repository;
+  readonly #reference: Reference;
+  readonly #lease: Lease;
+  readonly #progress: ProgressSink;
+  readonly #source: BlobSource;
+
+  constructor(
+    parts: PullerParts,
+    request: PullRequest,
+    repository: Repository,
+    reference: Reference,
+    lease: Lease,
+    progress: ProgressSink,
+  ) {
+    this.#parts = parts;
+    this.#request = request;
+    this.#repository = repository;
+    this.#reference = reference;
+    this.#lease = lease;
+    this.#progress = progress;
+    this.#source = { repository, credentials: request.credentials };
+  }
+
+  async run(): Promise<{ target: Digest; changed: boolean }> {
+    const { registries, content } = this.#parts;
+    const { credentials, signal } = this.#request;
+    const wanted = this.#reference.digest ?? this.#reference.tag ?? 'latest';
+    const resolved = await registries.resolve(this.#repository, wanted, { credentials, signal });
+    this.#progress({ status: `Pulling from ${this.#reference.path}`, id: wanted });
+    this.#lease.add([resolved.digest]);
+    const target = await this.#document(resolved);
+    const selection = await select(
+      target,
+      (descriptor) => this.#document(descriptor),
+      (candidates) => this.#choose(candidates),
+    );
+    for (const { descriptor, bytes } of selection.documents) await content.putDocument(descriptor.digest, bytes);
+    const manifests = [await this.#fetchManifest(selection.chosen)];
+    for (const attestation of selection.attestations) {
+      manifests.push(await this.#fetchManifest(attestation, 'attestation'));
+    }
+    signal.throwIfAborted();
+    return { target: resolved.digest, changed: this.#commit(selection, manifests) };
+  }
+
+  /** A manifest or index, from the store if it is there. */
+  async #document(descriptor: Descriptor): Promise<RemoteManifest> {
+    const { content, registries } = this.#parts;
+    this.#lease.add([descriptor.digest]);
+    if (content.has(descriptor.digest)) return { descriptor, bytes: await content.read(descriptor.digest) };
+    const { credentials, signal } = this.#request;
+    return registries.manifest(this.#repository, descriptor.digest, { credentials, signal });
+  }
+
+  /** Chooses by the platforms that the index states, and where it states none, by those in the configs. */
+  async #choose(candidates: readonly Descriptor[]): Promise<Descriptor> {
+    const known: Descriptor[] = [];
+    for (const candidate of candidates) {
+      known.push(
+        candidate.platform === undefined
+          ? { ...candidate, platform: await this.#platformOfManifest(candidate) }
+          : candidate,
+      );
+    }
+    return choosePlatform(known, this.#parts.host, this.#request.platform);
+  }
+
+  async #platformOfManifest(descriptor: Descriptor): Promise<NonNullable<Descriptor['platform']>> {
+    const { bytes } = await this.#document(descriptor);
+    const manifest = parseManifest(bytes, descriptor.mediaType);
+    if (!('config' in manifest) || !isImageConfigType(manifest.config.mediaType))
+      return { os: 'unknown', architecture: 'unknown' };
+    return platformOf(await this.#config(manifest.config));
+  }
+
+  async #config(descriptor: Descriptor): Promise<ImageConfig> {
+    await this.#obtain([{ descriptor, kind: 'document' }]);
+    return parseImageConfig(await this.#parts.content.read(descriptor.digest), descriptor.digest);
+  }
+
+  /** Brings in all of a manifest's blobs, and tells what is stored of it. */
+  async #fetchManifest(document: Selection['chosen'], as?: 'attestation'): Promise<StoredManifest> {
+    const { manifest } = document;
+    const kind = as ?? (isImageConfigType(manifest.config.mediaType) ? 'image' : 'artifact');
+    this.#lease.add([manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]);
+    if (kind !== 'image') {
+      await this.#obtain([
+        { descriptor: manifest.config, kind: 'document' },
+        ...manifest.layers.map((descriptor) => ({
+          descriptor,
+          kind: as === undefined ? ('blob' as const) : ('document' as const),
+        })),
+      ]);
+      return this.#describe(document, kind, undefined);
+    }
+    manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
+    const [config] = await Promise.all([this.#config(manifest.config), this.#obtainLayers(manifest)]);
+    this.#checkConfig(config, manifest, document.descriptor.digest);
+    return this.#describe(document, kind, config);
+  }
+
+  /** Refuses a manifest whose config does not belong to it. */
+  #checkConfig(config: ImageConfig, manifest: Manifest, digest: Digest): void {
+    const { diff_ids: diffIds } = config.rootfs;
+    if (diffIds.length !== manifest.layers.length) {
+      throw new LayerdError(
+        'corrupt',
+        `manifest ${digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
+      );
+    }
+    manifest.layers.forEach((layer, index) => {
+      const expected = diffIds[index];
+      const actual = this.#parts.layers.diffIdOf(layer.digest);
+      if (actual !== expected) {
+        throw new LayerdError(
+          'corrupt',
+          `layer ${layer.digest} unpacks to diff ID ${actual ?? 'unknown'}, the config says ${expected ?? 'none'}; the image is broken where it was built`,
+        );
+      }
+    });
+    const { platform } = this.#request;
+    if (platform !== undefined && onlyStrict(platform).rank(platformOf(config)) === undefined) {
+      throw new LayerdError(
+        'not-found',
+        `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
+      );
+    }
+  }
+
+  async #obtainLayers(manifest: Manifest): Promise<void> {
+    const { fetcher } = this.#parts;
+    const bars = new Map<Digest, LayerProgress>();
+    const missing: Descriptor[] = [];
+    for (const layer of manifest.layers) {
+      if (bars.has(layer.digest)) continue;
+      const bar = new LayerProgress(layer.digest, this.#progress);
+      bars.set(layer.digest, bar);
+      if (fetcher.isComplete({ digest: layer.digest, kind: 'layer' })) bar.exists();
+      else {
+        missing.push(layer);
+        bar.begin();
+      }
+    }
+    // The largest first: it decides when the pull ends.
+    missing.sort((a, b) => b.size - a.size);
+    await this.#obtain(
+      missing.map((descriptor) => ({ descriptor, kind: 'layer' })),
+      bars,
+    );
+  }
+
+  /** Joins the transfers of the blobs and waits for all of them; when one fails, lets go of the others. */
+  async #obtain(
+    wanted: readonly { descriptor: Descriptor; kind: TransferRequest['kind'] }[],
+    bars?: ReadonlyMap<Digest, LayerProgress>,
+  ): Promise<void> {
+    const { content, fetcher, transfers } = this.#parts;
+    const { signal } = this.#request;
+    const interests = new Set<Interest>();
+    const release = (): void => {
+      for (const interest of interests) interest.release();
+    };
+    signal.addEventListener('abort', release);
+    try {
+      await Promise.all(
+        wanted.map(async ({ descriptor: { digest, size }, kind }) => {
+          this.#lease.add([digest]);
+          const remaining = size - Math.min(size, await content.ingestSize(digest));
+          const bar = bars?.get(digest);
+          // More than once where another party had the same blob fetched as something else.
+          while (!fetcher.isComplete({ digest, kind })) {
+            signal.throwIfAborted();
+            const interest = transfers.join({ digest, size, remaining, kind }, this.#source, (status) =>
+              bar?.update(status),
+            );
+            interests.add(interest);
+            await interest.done;
+          }
+          bar?.complete();
+        }),
+      );
+    } finally {
+      signal.removeEventListener('abort', release);
+      release();
+    }
+  }
+
+  #describe(
+    document: Selection['chosen'],
+    kind: StoredManifest['kind'],
+    config: ImageConfig | undefined,
+  ): StoredManifest {
+    const { layers } = this.#parts;
+    const { manifest, descriptor } = document;
+    const diffIds = config?.rootfs.diff_ids ?? [];
+    const chain = chainIds(diffIds);
+    const blobs = new Map([descriptor, manifest.config, ...manifest.layers].map(({ digest, size }) => [digest, size]));
+    let size = 0;
+    for (const diffId of new Set(diffIds)) size += layers.get(diffId)?.imageSize ?? 0;
+    return {
+      digest: descriptor.digest,
+      mediaType: descriptor.mediaType,
+      bytes: descriptor.size,
+      kind,
+      configDigest: manifest.config.digest,
+      size,
+      contentSize: [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0),
+      platform: config === undefined ? undefined : platformOf(config),
+      labels: config?.config?.Labels ?? {},
+      created: config?.created,
+      layers: manifest.layers.map((layer, index) => ({
+        digest: layer.digest,
+        mediaType: layer.mediaType,
+        bytes: layer.size,
+        diffId: diffIds[index],
+        chainId: chain[index],
+      })),
+    };
+  }
+
+  /** Makes the image visible: image, tag, event and the end of the lease are one transaction. */
+  #commit(selection: Selection, manifests: readonly StoredManifest[]): boolean {
+    const { db, store, events } = this.#parts;
+    const [target] = selection.documents;
+    const [chosen] = manifests;
+    if (target === undefined || chosen === undefined) throw new LayerdError('internal', 'a pull without a manifest');
+    const changed = db.transaction(() => {
+      const { changed } = store.put({
+        target: target.descriptor,
+        manifests,
+        blobs: [
+          ...selection.documents.map((document) => document.descriptor.digest),
+          ...manifests.flatMap(({ configDigest, layers }) => [configDigest, ...layers.map((layer) => layer.digest)]),
+        ],
+        repository: canonicalName(this.#reference),
+        tag: this.#reference.digest === undefined ? this.#reference.tag : undefined,
+        // Artifacts may share an empty config, so that only their manifests tell them apart.
+        imageId: chosen.kind === 'image' ? chosen.configDigest : chosen.digest,
+        manifest: chosen.digest,
+        byDigest: true,
+      });
+      events.append({
+        type: 'image',
+        action: 'pull',
+        actor: familiarString(this.#reference),
+        attributes: { ...chosen.labels, name: familiarName(this.#reference) },
+      });
+      this.#lease.release();
+      return changed;
+    });
+    this.#parts.onCommit();
+    return changed;
+  }
+}
+
+/** Refuses layers that cannot be stored: those the registry does not hold, and those of unknown kinds. */
+function refuseUnusable(layer: Descriptor, reference: string): void {
+  if (isForeignLayerType(layer.mediaType) || (layer.urls?.length ?? 0) > 0) {
+    throw new LayerdError(
+      'invalid',
+      `${reference} needs the foreign layer ${shortId(layer.digest)} (${layer.mediaType}), which its registry does not hold; layerd does not fetch layers from elsewhere`,
+    );
+  }
+  if (!isLayerType(layer.mediaType)) {
+    throw new LayerdError(
+      'invalid',
+      `${reference} has a layer of the unknown media type ${JSON.stringify(layer.mediaType)}; layerd knows tar layers, plain or compressed with gzip or zstd`,
+    );
+  }
+}

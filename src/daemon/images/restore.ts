@@ -1,0 +1,117 @@
+import { open } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { messageOf } from '../../protocol/errors.ts';
+import type { Digest } from '../../protocol/digest.ts';
+import type { ContentStore } from '../content/store.ts';
+import type { LayerStore } from '../layers/store.ts';
+import type { Database } from '../metadata/database.ts';
+import type { Fetcher } from './fetch.ts';
+
+/** Syncing starts this long after an image was committed, in milliseconds, so as not to slow what comes right after. */
+const SYNC_DELAY = 2000;
+
+interface RestorerLog {
+  info(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+/**
+ * Keeps the EROFS images true to the blobs they were made from. They are not synced when they are committed, since they
+ * can be made again: in the background each is synced and marked durable, and after a reboot those that were not are
+ * dropped and made again, as are those whose files are missing.
+ */
+export class Restorer {
+  readonly #db: Database;
+  readonly #content: ContentStore;
+  readonly #layers: LayerStore;
+  readonly #fetcher: Fetcher;
+  readonly #log: RestorerLog;
+  readonly #bootId: () => string;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(options: {
+    db: Database;
+    content: ContentStore;
+    layers: LayerStore;
+    fetcher: Fetcher;
+    log: RestorerLog;
+    bootId?: () => string;
+  }) {
+    this.#db = options.db;
+    this.#content = options.content;
+    this.#layers = options.layers;
+    this.#fetcher = options.fetcher;
+    this.#log = options.log;
+    this.#bootId = options.bootId ?? (() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+    this.#dropAfterReboot();
+  }
+
+  /** Says that layers were committed that are to be synced when there is time. */
+  syncLater(): void {
+    if (this.#stopped) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#sync();
+    }, SYNC_DELAY).unref();
+  }
+
+  /** Makes the EROFS images that are missing again, out of the stored blobs. */
+  async restore(): Promise<void> {
+    const missing = this.#db.all<{ digest: Digest; bytes: number }>(
+      `SELECT DISTINCT manifest_layer.digest, manifest_layer.bytes FROM manifest_layer
+       WHERE manifest_layer.diff_id IS NOT NULL
+         AND manifest_layer.diff_id NOT IN (SELECT diff_id FROM layer)`,
+    );
+    for (const { digest, bytes } of missing) {
+      if (this.#stopped) return;
+      if (!this.#content.has(digest)) {
+        this.#log.error('a layer cannot be restored, since its blob is missing: pull its image again', { digest });
+        continue;
+      }
+      try {
+        await this.#fetcher.unpackStored(digest, bytes);
+        this.#log.info('restored a layer from its blob', { digest });
+      } catch (error) {
+        this.#log.error(`a layer cannot be restored: ${messageOf(error)}`, { digest });
+      }
+    }
+    this.syncLater();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** In the constructor, so that nobody has seen a layer yet that may be damaged. */
+  #dropAfterReboot(): void {
+    const bootId = this.#bootId();
+    const known = this.#db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'boot id'`)?.value;
+    if (known === bootId) return;
+    this.#db.transaction(() => {
+      if (known !== undefined) {
+        const rows = this.#db.all<{ diff_id: Digest }>('SELECT diff_id FROM layer WHERE durable = 0');
+        this.#layers.remove(rows.map((row) => row.diff_id));
+      }
+      this.#db.run(`INSERT OR REPLACE INTO fact (key, value) VALUES ('boot id', ?)`, bootId);
+    });
+  }
+
+  async #sync(): Promise<void> {
+    for (const { diff_id: diffId } of this.#db.all<{ diff_id: Digest }>(
+      'SELECT diff_id FROM layer WHERE durable = 0',
+    )) {
+      if (this.#stopped) return;
+      try {
+        await using file = await open(this.#layers.path(diffId), 'r');
+        await file.datasync();
+        this.#db.run('UPDATE layer SET durable = 1 WHERE diff_id = ?', diffId);
+      } catch (error) {
+        // Removed in the meantime is fine; one that cannot be synced stays marked, and is made again after a reboot.
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+        this.#log.error(`a layer cannot be synced to the disk: ${messageOf(error)}`, { diffId });
+      }
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import type { Digest } from '../../protocol/digest.ts';
+import { LayerdError } from '../../protocol/errors.ts';
+import { isIndexType, isManifestType } from '../../protocol/media-types.ts';
+import type { Descriptor, Index, Manifest, Platform } from '../../protocol/oci.ts';
+import { MAX_INDEX_DEPTH, parseManifest } from '../registry/manifest.ts';
+import type { RemoteManifest } from '../registry/registry.ts';
+import { isAttestation } from './platform.ts';
+
+/** Indexes inside an index that are followed in all; an index must not make the daemon fetch without end. */
+const MAX_NESTED_INDEXES = 16;
+
+/** What makes up an image, chosen out of what a reference names. */
+export interface Selection {
+  /** Every index and manifest of it, as served; the target first. */
+  readonly documents: RemoteManifest[];
+  /** The manifest for the platform. */
+  readonly chosen: RemoteManifest & { readonly manifest: Manifest };
+  /** What attests to it. */
+  readonly attestations: (RemoteManifest & { readonly manifest: Manifest })[];
+}
+
+/** Gets a manifest or index by its descriptor. */
+export type GetDocument = (descriptor: Descriptor) => Promise<RemoteManifest>;
+
+/** Picks one of the manifests that were found; throws when none fits, saying which platforms exist. */
+export type Choose = (candidates: readonly Descriptor[]) => Descriptor | Promise<Descriptor>;
+
+/**
+ * Selects what is to be stored of a target: the target, the indexes on the way, the one manifest that `choose` picks among
+ * the images listed, and the attestations about it. Artifacts and attestations are never candidates for a platform.
+ */
+export async function select(target: RemoteManifest, getDocument: GetDocument, choose: Choose): Promise<Selection> {
+  const parsed = parseManifest(target.bytes, target.descriptor.mediaType);
+  if (isManifest(parsed)) return { documents: [target], chosen: { ...target, manifest: parsed }, attestations: [] };
+
+  const indexes = [target];
+  const listed = await flatten(parsed, getDocument, indexes, 1);
+  const candidates = listed.filter(
+    (descriptor) =>
+      isManifestType(descriptor.mediaType) && !isAttestation(descriptor) && descriptor.artifactType === undefined,
+  );
+  const picked = await choose(candidates);
+  const chosen = await getManifest(picked, getDocument);
+  const attestations = [];
+  for (const descriptor of listed) {
+    if (isAttestation(descriptor) && attestedBy(descriptor) === picked.digest) {
+      attestations.push(await getManifest(descriptor, getDocument));
+    }
+  }
+  return { documents: [...indexes, chosen, ...attestations], chosen, attestations };
+}
+
+/** The manifests that an index and the indexes inside it list. */
+async function flatten(
+  index: Index,
+  getDocument: GetDocument,
+  indexes: RemoteManifest[],
+  depth: number,
+): Promise<Descriptor[]> {
+  const listed: Descriptor[] = [];
+  for (const descriptor of index.manifests) {
+    if (!isIndexType(descriptor.mediaType)) {
+      listed.push(descriptor);
+      continue;
+    }
+    // An index that holds itself, or a tower of them, would be followed for ever.
+    if (depth === MAX_INDEX_DEPTH || indexes.length > MAX_NESTED_INDEXES) {
+      throw new LayerdError(
+        'invalid',
+        `the index nests more than ${MAX_INDEX_DEPTH} deep or holds more than ${MAX_NESTED_INDEXES} indexes; layerd refuses to follow it`,
+      );
+    }
+    const nested = await getDocument(descriptor);
+    indexes.push(nested);
+    const parsed = parseManifest(nested.bytes, nested.descriptor.mediaType);
+    if (isManifest(parsed))
+      throw new LayerdError('corrupt', `${descriptor.digest} is listed as an index and is a manifest`);
+    listed.push(...(await flatten(parsed, getDocument, indexes, depth + 1)));
+  }
+  return listed;
+}
+
+async function getManifest(
+  descriptor: Descriptor,
+  getDocument: GetDocument,
+): Promise<RemoteManifest & { manifest: Manifest }> {
+  const document = await getDocument(descriptor);
+  const manifest = parseManifest(document.bytes, document.descriptor.mediaType);
+  if (!isManifest(manifest))
+    throw new LayerdError('corrupt', `${descriptor.digest} is listed as a manifest and is an index`);
+  return { ...document, manifest };
+}
+
+function attestedBy(descriptor: Descriptor): Digest | undefined {
+  return descriptor.annotations?.['vnd.docker.reference.digest'] as Digest | undefined;
+}
+
+export function isManifest(document: Manifest | Index): document is Manifest {
+  return 'config' in document;
+}
+
+/** The platform an image config states. */
+export function platformOf(config: Platform): Platform {
+  const { os, architecture, variant } = config;
+  return {
+    os,
+    architecture,
+    ...(variant === undefined || variant === '' ? {} : { variant }),
+    ...(config['os.version'] === undefined ? {} : { 'os.version': config['os.version'] }),
+  };
+}
