@@ -181,7 +181,7 @@ export class ImageStore {
     const [first, ...rest] = manifests;
     if (first === undefined) return;
     const best = rest.reduce((better, manifest) => (isBetter(manifest, better) ? manifest : better), first);
-    this.db.run('UPDATE image SET manifest = ?, image_id = ? WHERE target = ?', best.digest, best.configDigest, target);
+    this.db.run('UPDATE image SET manifest = ?, image_id = ? WHERE target = ?', best.digest, imageIdOf(best), target);
   }
 
   /**
