@@ -1,10 +1,10 @@
-import type { Digest } from '../../protocol/digest.ts';
 import type { ImageSummary } from '../../protocol/engine.ts';
 import { booleanFilter, checkFilters, filterValues, matchesLabels, type Filters } from './filters.ts';
 import { Glob } from './glob.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { familiarName, familiarString } from '../../protocol/reference.ts';
-import { imageSizes, sharedSizes, type SizedTarget } from './sizes.ts';
+import type { ListedImage } from './listing.ts';
+import { sharedSizes } from './sizes.ts';
 import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.ts';
 import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
@@ -27,71 +27,38 @@ export interface ListOptions {
   readonly manifests?: boolean;
 }
 
-/** A target of an image, with what its preferred manifest says. */
-interface TargetRow extends SizedTarget {
-  readonly mediaType: string;
-  readonly labels: string | null;
-  readonly created: string | null;
-}
-
 /** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
 export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ImageSummary[]> {
   const { filters = new Map<string, string[]>() } = options;
   checkFilters(filters, IMAGE_FILTERS);
   const select = selection(store, filters);
-  const namesOf = store.allNames();
-  const sizeOf = imageSizes(store.db);
   const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
-  const listed: { readonly summary: ImageSummary; readonly latest: TargetRow }[] = [];
-  for (const [id, targets] of targetsById(store)) {
-    const [latest] = targets;
-    const labels = JSON.parse(latest.labels ?? '{}') as Record<string, string>;
-    const created = latest.created ?? undefined;
-    const names = select({ created, labels, names: namesOf(targets.map((row) => row.target)) });
+  const listed: { readonly summary: ImageSummary; readonly image: ListedImage }[] = [];
+  for (const image of store.listing()) {
+    const names = select(image);
     if (names === undefined) continue;
     const summary: ImageSummary = {
-      Id: id,
+      Id: image.id,
       ParentId: '',
       RepoTags: repoTags(names),
       RepoDigests: repoDigests(names),
-      Created: unixSeconds(created) ?? 0,
-      Size: sizeOf(targets),
-      SharedSize: shared === undefined ? -1 : (shared.get(id) ?? 0),
-      Labels: labels,
+      Created: unixSeconds(image.created) ?? 0,
+      Size: image.size,
+      SharedSize: shared === undefined ? -1 : (shared.get(image.id) ?? 0),
+      Labels: image.labels,
       Containers: -1,
-      Descriptor: { mediaType: latest.mediaType, digest: latest.target, size: latest.bytes },
+      Descriptor: { mediaType: image.mediaType, digest: image.target, size: image.bytes },
     };
-    listed.push({ summary, latest });
+    listed.push({ summary, image });
   }
   if (options.manifests === true) {
-    for (const { summary, latest } of listed) summary.Manifests = await manifestSummaries(store, latest);
+    for (const { summary, image } of listed) summary.Manifests = await manifestSummaries(store, image);
   }
   return listed.map(({ summary }) => summary).sort((one, other) => other.Created - one.Created);
 }
 
-/** The targets of each image, the one that was stored last first; the others are the same image in other indexes. */
-function targetsById(store: ImageStore): Map<Digest, [TargetRow, ...TargetRow[]]> {
-  const rows = store.db.all<TargetRow>(
-    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
-     FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY image.stored_at DESC, target`,
-  );
-  const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();
-  for (const row of rows) {
-    const targets = byId.get(row.id);
-    if (targets === undefined) byId.set(row.id, [row]);
-    else targets.push(row);
-  }
-  return byId;
-}
-
-interface Candidate {
-  readonly created: string | undefined;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly names: readonly ImageName[];
-}
-
 /** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */
-function selection(store: ImageStore, filters: Filters): (image: Candidate) => readonly ImageName[] | undefined {
+function selection(store: ImageStore, filters: Filters): (image: ListedImage) => readonly ImageName[] | undefined {
   const dangling = booleanFilter(filters, 'dangling');
   const globs = filterValues(filters, 'reference').map((pattern) => new Glob(pattern));
   const hasReference = filters.has('reference');

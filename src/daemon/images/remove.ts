@@ -56,6 +56,7 @@ export class ImageRemover {
    */
   remove(name: string, options: RemoveOptions = {}): DeleteItem[] {
     return this.#db.transaction(() => {
+      this.#store.changed();
       const found = this.#store.resolve(name);
       const { platforms = [] } = options;
       const removed = platforms.length === 0 ? undefined : this.#removePlatforms(found, name, platforms);

@@ -4,6 +4,7 @@ import type { Descriptor, ImageConfig, Platform } from '../../protocol/oci.ts';
 import type { Database } from '../metadata/database.ts';
 import { Documents } from './documents.ts';
 import type { Image, StoredManifest } from './image.ts';
+import { readListing, type ListedImage } from './listing.ts';
 import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
 import {
   canonicalName,
@@ -89,6 +90,7 @@ export class ImageStore {
   readonly #host: Platform;
   readonly #now: () => number;
   readonly #layerPath: ((diffId: Digest) => string) | undefined;
+  #listing: readonly ListedImage[] | undefined;
 
   constructor(options: {
     db: Database;
@@ -120,6 +122,7 @@ export class ImageStore {
    */
   put(image: NewImage): PutResult {
     return this.db.transaction(() => {
+      this.changed();
       const { target, repository, tag } = image;
       const now = this.#now();
       for (const manifest of image.manifests) this.#putManifest(manifest, now);
@@ -226,6 +229,20 @@ export class ImageStore {
     );
     const byTarget = Map.groupBy(rows, (row) => row.target);
     return (targets) => toNames(targets.flatMap((target) => byTarget.get(target) ?? []));
+  }
+
+  /**
+   * All images, for lists: dashboards ask for them all the time, so they are kept until something changes. Not to be
+   * called in a transaction, whose changes may yet be undone.
+   */
+  listing(): readonly ListedImage[] {
+    this.#listing ??= readListing(this);
+    return this.#listing;
+  }
+
+  /** Says that images or names are about to change in this transaction. */
+  changed(): void {
+    this.#listing = undefined;
   }
 
   /** Whether the blob is stored. */

@@ -1,0 +1,54 @@
+import type { Digest } from '../../protocol/digest.ts';
+import type { ImageName, ImageStore } from './store.ts';
+import { imageSizes, type SizedTarget } from './sizes.ts';
+
+/** An image as lists show it, before filters: one for all targets that are the same image to the user. */
+export interface ListedImage {
+  /** The image ID it is listed under. */
+  readonly id: Digest;
+  /** Of its targets the one that was stored last. */
+  readonly target: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  /** RFC 3339, from the config. */
+  readonly created: string | undefined;
+  readonly labels: Record<string, string>;
+  readonly names: readonly ImageName[];
+  /** Bytes on the disk. */
+  readonly size: number;
+}
+
+interface TargetRow extends SizedTarget {
+  readonly mediaType: string;
+  readonly labels: string | null;
+  readonly created: string | null;
+}
+
+/** Reads all images from the metadata, in three statements however many there are. */
+export function readListing(store: ImageStore): ListedImage[] {
+  const rows = store.db.all<TargetRow>(
+    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
+     FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY image.stored_at DESC, target`,
+  );
+  const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();
+  for (const row of rows) {
+    const targets = byId.get(row.id);
+    if (targets === undefined) byId.set(row.id, [row]);
+    else targets.push(row);
+  }
+  const namesOf = store.allNames();
+  const sizeOf = imageSizes(store.db);
+  return [...byId.values()].map((targets) => {
+    const [{ id, target, mediaType, bytes, created, labels }] = targets;
+    return {
+      id,
+      target,
+      mediaType,
+      bytes,
+      created: created ?? undefined,
+      labels: JSON.parse(labels ?? '{}') as Record<string, string>,
+      names: namesOf(targets.map((row) => row.target)),
+      size: sizeOf(targets),
+    };
+  });
+}
