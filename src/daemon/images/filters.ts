@@ -6,15 +6,6 @@ export type Filters = ReadonlyMap<string, readonly string[]>;
 const TRUE: ReadonlySet<string> = new Set(['true', '1']);
 const FALSE: ReadonlySet<string> = new Set(['false', '0']);
 
-/** Throws `invalid` for a filter whose name is not among the accepted. */
-export function checkFilters(filters: Filters, accepted: readonly string[]): void {
-  for (const name of filters.keys()) {
-    if (!accepted.includes(name)) {
-      throw new LayerdError('invalid', `invalid filter '${name}': the filters here are ${accepted.join(', ')}`);
-    }
-  }
-}
-
 /**
  * Parses the parameter, in the form `{"name": ["value"]}` or the equivalent `{"name": {"value": true}}`. Throws `invalid`
  * for anything else, and for a name that is not among the accepted.
@@ -31,7 +22,11 @@ export function parseFilters(json: string | undefined, accepted: readonly string
   if (given === null) return new Map();
   if (typeof given !== 'object' || Array.isArray(given)) throw new LayerdError('invalid', `${MALFORMED}: ${json}`);
   const filters = new Map(Object.entries(given).map(([name, values]) => [name, valuesOf(values, json)]));
-  checkFilters(filters, accepted);
+  for (const name of filters.keys()) {
+    if (!accepted.includes(name)) {
+      throw new LayerdError('invalid', `invalid filter '${name}': the filters here are ${accepted.join(', ')}`);
+    }
+  }
   return filters;
 }
 

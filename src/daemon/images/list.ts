@@ -1,5 +1,5 @@
 import type { ImageSummary } from '../../protocol/engine.ts';
-import { booleanFilter, checkFilters, filterValues, matchesLabels, type Filters } from './filters.ts';
+import { booleanFilter, filterValues, matchesLabels, type Filters } from './filters.ts';
 import { Glob } from './glob.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { familiarName, familiarString } from '../../protocol/reference.ts';
@@ -8,7 +8,7 @@ import { sharedSizes } from './sizes.ts';
 import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.ts';
 import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
-/** The filters that a list of images knows. */
+/** The filters that a list of images knows; the query parameter is parsed with these. */
 export const IMAGE_FILTERS: readonly string[] = [
   'dangling',
   'label',
@@ -30,7 +30,6 @@ export interface ListOptions {
 /** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
 export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ImageSummary[]> {
   const { filters = new Map<string, string[]>() } = options;
-  checkFilters(filters, IMAGE_FILTERS);
   const select = selection(store, filters);
   const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
   const listed: { readonly summary: ImageSummary; readonly image: ListedImage }[] = [];

@@ -175,12 +175,8 @@ describe('a list of images', () => {
     await assert.rejects(listImages(fixture.store, filter({ reference: ['[-x]'] })), { kind: 'invalid' });
   });
 
-  it('refuses filters that it does not know', async () => {
+  it('refuses values of filters that make no sense', async () => {
     using fixture = new Fixture();
-    await assert.rejects(listImages(fixture.store, filter({ colour: ['red'] })), {
-      kind: 'invalid',
-      message: /^invalid filter 'colour'/,
-    });
     for (const values of [['maybe'], ['true', 'false'], []]) {
       await assert.rejects(listImages(fixture.store, filter({ dangling: values })), {
         kind: 'invalid',

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import {
   armVariant,
   choosePlatform,
+  decodePlatform,
   formatPlatform,
   hostPlatform,
   isAttestation,
@@ -56,6 +57,18 @@ describe('a platform', () => {
   it('that is none is refused', () => {
     for (const specifier of ['', '*', 'linux/*', 'linux/', 'nonsense', 'linux/arm/v7/x', 'linux/arm v7', 'li nux']) {
       assert.throws(() => parse(specifier), { kind: 'invalid' }, specifier);
+    }
+  });
+
+  it('is read as JSON where clients send it so', () => {
+    const full = { os: 'windows', architecture: 'amd64', 'os.version': '10.0.1', 'os.features': ['win32k'] };
+    assert.deepEqual(decodePlatform(JSON.stringify(full)), full);
+    assert.deepEqual(decodePlatform('{"os":"linux","architecture":"arm","variant":""}'), {
+      os: 'linux',
+      architecture: 'arm',
+    });
+    for (const json of ['linux/amd64', '', 'null', '[]', '{"os":"linux"}', '{"os":1,"architecture":"arm"}']) {
+      assert.throws(() => decodePlatform(json), { kind: 'invalid', message: /^failed to parse platform/ }, json);
     }
   });
 

@@ -14,7 +14,7 @@ import {
   withDefaultTag,
   withDigest,
   withTag,
-} from '../../../src/daemon/images/reference.ts';
+} from '../../src/protocol/reference.ts';
 
 const SHA256 = `sha256:${'f'.repeat(64)}`;
 const SHA512 = `sha512:${'f'.repeat(128)}`;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseDate, parseTime, trimFraction, unixSeconds } from '../../../src/daemon/images/time.ts';
+import { parseDate, parseTime, trimFraction, unixSeconds } from '../../src/protocol/time.ts';
 
 const NOW = Date.UTC(2026, 0, 2, 3, 4, 5);
 const SECOND = 1_000_000_000n;
