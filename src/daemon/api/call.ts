@@ -1,4 +1,4 @@
-import type { Request, RequestHandler, Response } from 'express';
+import { Router, type Request, type RequestHandler, type Response } from 'express';
 import type { ApiVersion } from './versions.ts';
 
 /**
@@ -44,6 +44,9 @@ export class Call {
     this.response.end(`${JSON.stringify(body)}\n`);
   }
 }
+
+/** A router that takes paths to the letter, as the Engine does. */
+export const newRouter = (): Router => Router({ caseSensitive: true, strict: true });
 
 /** Makes a route of a handler; what it throws is answered by the error handler. */
 export function serve(handler: (call: Call) => void | Promise<void>): RequestHandler {

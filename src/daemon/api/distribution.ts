@@ -1,6 +1,6 @@
-import { Router } from 'express';
+import type { Router } from 'express';
 import { parseReference, withDefaultTag } from '../../protocol/reference.ts';
-import { serve } from './call.ts';
+import { newRouter, serve } from './call.ts';
 import { distributionInspect } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
 import { imageName } from './names.ts';
@@ -8,7 +8,7 @@ import type { ApiParts } from './parts.ts';
 
 /** The operation of the Engine API's tag "Distribution". */
 export function distributionRoutes({ images }: Pick<ApiParts, 'images'>): Router {
-  const router = Router();
+  const router = newRouter();
   router.get(
     '/distribution/*name/json',
     serve(async (call) => {

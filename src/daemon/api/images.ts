@@ -1,9 +1,9 @@
-import { Router } from 'express';
+import type { Router } from 'express';
 import { LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
 import { familiarName, parseImageAndTag } from '../../protocol/reference.ts';
-import { serve, type Call } from './call.ts';
+import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
 import { failureOf } from './errors.ts';
@@ -15,7 +15,7 @@ import { NO_SINGLE_FILTER, Since } from './versions.ts';
 
 /** The operations of the Engine API's tag "Image" that are served. */
 export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): Router {
-  const router = Router();
+  const router = newRouter();
 
   router.get(
     '/images/json',

@@ -19,7 +19,6 @@ export function createApp(parts: ApiParts): Application {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', false);
-  app.set('case sensitive routing', true);
 
   app.use(admit(parts));
   app.use(systemRoutes(parts));

@@ -1,12 +1,12 @@
-import { Router } from 'express';
-import { serve, type Call } from './call.ts';
+import type { Router } from 'express';
+import { newRouter, serve, type Call } from './call.ts';
 import { systemInfo } from './compat.ts';
 import { streamEvents } from './events.ts';
 import type { ApiParts } from './parts.ts';
 
 /** The operations of the Engine API's tag "System" that are served. */
 export function systemRoutes({ system, events }: Pick<ApiParts, 'system' | 'events'>): Router {
-  const router = Router();
+  const router = newRouter();
   // Express answers HEAD by the route of GET where there is none of its own.
   router.head('/_ping', serve(pingHeaders));
   router.get('/_ping', serve(ping));

@@ -142,7 +142,7 @@ const OPERATIONS: readonly (UnservedOperation & { readonly pattern: RegExp })[] 
       .map((line) => {
         const [method = '', path = ''] = line.trim().split(' ');
         const pattern = path.replace(/\*\*?/g, (star) => (star === '**' ? '.+' : '[^/]+'));
-        return { area, method, path, pattern: new RegExp(`^${pattern}/?$`) };
+        return { area, method, path, pattern: new RegExp(`^${pattern}$`) };
       }),
 );
 

@@ -1,0 +1,145 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
+import { createApp } from '../../../src/daemon/api/server.ts';
+import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
+import { EventLog } from '../../../src/daemon/events/log.ts';
+import { imageHistory } from '../../../src/daemon/images/history.ts';
+import { inspectImage } from '../../../src/daemon/images/inspect.ts';
+import { layerReports } from '../../../src/daemon/images/layer-report.ts';
+import { listImages } from '../../../src/daemon/images/list.ts';
+import { ImageRemover } from '../../../src/daemon/images/remove.ts';
+import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
+import type { RegistryReport } from '../../../src/protocol/engine.ts';
+import { LayerdError } from '../../../src/protocol/errors.ts';
+import { ARM64, Fixture as Store } from '../images/fixture.ts';
+
+/** A line of the daemon's log. */
+export interface LogLine {
+  readonly level: 'debug' | 'warn' | 'error';
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** The registry side of the API, which each test says: what a registry answers is the test's input. */
+export type Remote = Pick<ImageOperations, 'pull' | 'distribution'>;
+
+/**
+ * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
+ * a registry is the test's.
+ */
+export class Fixture implements AsyncDisposable {
+  readonly store = new Store();
+  readonly events = new EventLog({ db: this.store.db });
+  readonly lines: LogLine[] = [];
+  readonly socket: string;
+  /** The address of the loopback port, `http://127.0.0.1:1234`. */
+  url = '';
+  /** What registries answer. */
+  remote: Remote = {
+    pull: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
+  };
+  config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
+  registryReports: RegistryReport[] = [];
+  readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
+  readonly #servers: Server[] = [];
+
+  private constructor() {
+    this.socket = join(this.#directory, 'layerd.sock');
+  }
+
+  static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
+    const fixture = new Fixture();
+    const app = createApp({ ...fixture.#parts(), ...parts });
+    const unix = createServer(app);
+    const tcp = createServer(app);
+    fixture.#servers.push(unix, tcp);
+    await new Promise<void>((resolve) => unix.listen(fixture.socket, resolve));
+    await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
+    fixture.url = `http://127.0.0.1:${(tcp.address() as AddressInfo).port}`;
+    return fixture;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const server of this.#servers) {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    }
+    this.store[Symbol.dispose]();
+    rmSync(this.#directory, { recursive: true });
+  }
+
+  /** Two images that share a layer, one of them for two platforms and with an attestation, and a dangling one. */
+  async fill(): Promise<void> {
+    const { store } = this;
+    const base = store.layer('base');
+    const config = {
+      author: 'somebody',
+      config: {
+        Cmd: ['redis-server'],
+        Env: ['PATH=/bin'],
+        Labels: { team: 'cache' },
+        ExposedPorts: { '6379/tcp': {} },
+      },
+      history: [
+        { created: '2025-01-01T00:00:00Z', created_by: 'ADD rootfs.tar /' },
+        { created: '2025-01-02T00:00:00Z', created_by: 'CMD ["redis-server"]', empty_layer: true },
+      ],
+    };
+    const redis = await store.manifest([base, store.layer('redis')], { config });
+    const arm = await store.manifest([store.layer('redis arm')], { platform: ARM64 });
+    const attestation = await store.attestation(redis);
+    const target = await store.index([redis.descriptor, arm.descriptor, attestation.descriptor]);
+    store.put('redis:7', [redis, attestation], { target });
+    await store.image('localhost:5000/team/app:1.0', [base, store.layer('app')]);
+    await store.image('debian:12', [base], { config: { created: '2024-01-01T00:00:00Z' } });
+    await store.image('debian:12', [store.layer('newer base')]);
+  }
+
+  #parts(): ApiParts {
+    const { store, events } = this;
+    const collector = new GarbageCollector({
+      db: store.db,
+      content: store.content,
+      removeLayers: (diffIds) => {
+        for (const diffId of diffIds) store.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+      },
+    });
+    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const record =
+      (level: LogLine['level']) =>
+      (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
+        this.lines.push({ level, message, fields });
+    return {
+      version: '1.2.3',
+      log: { debug: record('debug'), warn: record('warn'), error: record('error') },
+      images: {
+        list: (options) => listImages(store.store, options),
+        inspect: (name, options) => inspectImage(store.store, name, options),
+        history: (name, options) => imageHistory(store.store, name, options),
+        remove: (name, options) => remover.remove(name, options),
+        layers: (name) => layerReports(store.store, name),
+        pull: (...request) => this.remote.pull(...request),
+        distribution: (...request) => this.remote.distribution(...request),
+      },
+      events,
+      system: new SystemInfo({
+        version: '1.2.3',
+        gitCommit: 'abc1234',
+        buildTime: '2026-01-01T00:00:00Z',
+        id: '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3',
+        dataRoot: store.root,
+        config: () => this.config,
+        images: () => store.db.get<{ count: number }>('SELECT count(*) AS count FROM image')?.count ?? 0,
+        eventSubscribers: () => events.subscribers,
+      }),
+      registries: () => this.registryReports,
+      hostNames: ['layerd.example.org'],
+    };
+  }
+}
