@@ -1,4 +1,5 @@
 import { Router, type Request, type RequestHandler, type Response } from 'express';
+import { LayerdError } from '../../protocol/errors.ts';
 import type { ApiVersion } from './versions.ts';
 
 /**
@@ -29,10 +30,11 @@ export class Call {
       const abort = new AbortController();
       this.#abort = abort;
       const { response } = this;
-      if (response.closed) abort.abort();
-      response.once('close', () => {
-        if (!response.writableFinished) abort.abort();
-      });
+      const closed = (): void => {
+        if (!response.writableFinished) abort.abort(new LayerdError('cancelled', 'the client went away'));
+      };
+      if (response.closed) closed();
+      else response.once('close', closed);
     }
     return this.#abort.signal;
   }

@@ -32,7 +32,12 @@ export interface Failure {
  * What a client is told of anything that was thrown. An error without a class is a defect of the daemon: its details go
  * to the log under the request's identifier, which is all that the client learns of it.
  */
-export function failureOf(error: unknown, call: Pick<Call, 'id' | 'request'>, log: Log): Failure {
+export function failureOf(error: unknown, call: Pick<Call, 'id' | 'request' | 'signal'>, log: Log): Failure {
+  if (call.signal.aborted) {
+    // Whatever stopped for the client's sake says so in its own way; nobody is left to be told.
+    log.debug('a client went away', { request: call.id, error: messageOf(error) });
+    return { status: STATUS.cancelled, message: messageOf(error) };
+  }
   if (error instanceof LayerdError && error.kind !== 'internal') {
     return { status: STATUS[error.kind], message: error.message };
   }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Event } from '../events/event.ts';
 import type { EventFilter, EventLog } from '../events/log.ts';
@@ -42,9 +41,18 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
   response.end();
 }
 
-async function drained({ response, signal }: Call): Promise<void> {
-  if (signal.aborted) return;
-  await Promise.race([once(response, 'drain'), once(response, 'close')]);
+/** Resolves when the connection takes more, or is gone. */
+function drained({ response, signal }: Call): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    response.once('drain', done);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
 }
 
 /** Filters that match the name or ID of one type of object, by prefix. */

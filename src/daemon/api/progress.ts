@@ -32,7 +32,7 @@ export class ProgressStream {
 
   /** Sends a line. Resolves when there is room for more; lines with an `id` need not wait for that. */
   send(message: ProgressMessage): void | Promise<void> {
-    if (this.#response.closed || this.#response.destroyed) return;
+    if (this.#isGone()) return;
     if (this.#drained === undefined) this.#write(message);
     else this.#waiting.set(message.id ?? Symbol('line'), message);
     return this.#drained?.promise;
@@ -40,6 +40,7 @@ export class ProgressStream {
 
   /** Ends the stream, with the error if there was one. */
   end(error?: string): void {
+    if (this.#isGone()) return;
     for (const message of this.#waiting.values()) this.#write(message);
     this.#waiting.clear();
     // `error` repeats the message for clients from before errorDetail.
@@ -67,6 +68,10 @@ export class ProgressStream {
       if (this.#isFull()) break;
     }
     drained?.resolve();
+  }
+
+  #isGone(): boolean {
+    return this.#response.closed || this.#response.destroyed;
   }
 
   #isFull(): boolean {

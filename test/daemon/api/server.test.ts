@@ -95,7 +95,11 @@ describe('the API over its socket', () => {
         .expect('Cache-Control', /no-cache/);
       contract?.check('GET', '/_ping', get);
       const head = await send('head', '/v1.30/_ping').expect(200).expect('Content-Length', '0');
-      contract?.check('HEAD', '/_ping', { ...head, headers: head.headers as Record<string, string>, text: '' });
+      contract?.check('HEAD', '/_ping', {
+        status: head.status,
+        headers: head.headers,
+        text: '',
+      });
     });
 
     it('describes itself, its host and its registries', withContract, async () => {
@@ -197,8 +201,8 @@ describe('the API over its socket', () => {
     });
 
     it('show their layers with all three identities, and who shares them', async () => {
-      const { body } = await send('get', '/layerd/images/redis:7/layers').expect(200);
-      const [base] = body as Record<string, unknown>[];
+      const { text: report } = await send('get', '/layerd/images/redis:7/layers').buffer(true).expect(200);
+      const [base] = JSON.parse(report) as Record<string, unknown>[];
       assert.deepEqual(Object.keys(base ?? {}).sort(), [
         'blobSize',
         'chainId',
@@ -237,7 +241,7 @@ describe('the API over its socket', () => {
     });
 
     it('is named with its area and the request', async () => {
-      const { body } = await send('get', '/v1.50/containers/json?all=1').expect(501);
+      const body = (await send('get', '/v1.50/containers/json?all=1').expect(501)).body as unknown;
       assert.match((body as { message: string }).message, /does not serve containers \(GET \/containers\/json\)/);
       assert.ok(unservedOperations.length > 90);
     });
@@ -251,7 +255,7 @@ describe('the API over its socket', () => {
         ['get', '/INFO'],
         ['get', '/images/json/../../etc'],
       ] as const) {
-        const { body } = await send(method, target).expect(404);
+        const body = (await send(method, target).expect(404)).body as unknown;
         assert.deepEqual(body, { message: 'page not found' });
       }
     });
@@ -289,14 +293,14 @@ describe('the API over its socket', () => {
     for (const [kind, status] of statuses) {
       it(`of the class ${kind} are answered by ${status}`, async () => {
         api.remote.pull = () => Promise.reject(new LayerdError(kind, 'the registry said why'));
-        const { body } = await send('post', '/images/create?fromImage=redis&tag=7').expect(status);
+        const body = (await send('post', '/images/create?fromImage=redis&tag=7').expect(status)).body as unknown;
         assert.deepEqual(body, { message: 'the registry said why' });
       });
     }
 
     it('that are defects tell the client a request ID alone, and the log the rest', async () => {
       api.remote.pull = () => Promise.reject(new TypeError('secret internals'));
-      const { body } = await send('post', '/images/create?fromImage=redis&tag=7').expect(500);
+      const body = (await send('post', '/images/create?fromImage=redis&tag=7').expect(500)).body as unknown;
       const { message } = body as { message: string };
       assert.doesNotMatch(message, /secret/);
       const line = api.lines.find(({ level }) => level === 'error');

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { after, before, describe, it } from 'node:test';
+import { Ajv } from 'ajv';
+import request from 'supertest';
+import { parse } from 'yaml';
+import { Fixture } from './fixture.ts';
+
+interface Definition {
+  paths: Record<string, Record<string, { responses: Record<string, object> }>>;
+}
+
+const path = fileURLToPath(new URL('../../../docs/layerd-api.yaml', import.meta.url));
+const definition = parse(readFileSync(path, 'utf8')) as Definition;
+
+describe("layerd's own endpoints", () => {
+  const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema(definition, 'layerd');
+  let api: Fixture;
+  before(async () => {
+    api = await Fixture.start();
+    await api.fill();
+    api.registryReports = [
+      { registry: 'docker.io', rateLimit: { limit: 100, remaining: 76, at: '2026-01-01T00:00:00Z' } },
+      { registry: 'ghcr.io' },
+    ];
+  });
+  after(() => api[Symbol.asyncDispose]());
+
+  const escape = (text: string): string => text.replaceAll('~', '~0').replaceAll('/', '~1');
+
+  for (const path of Object.keys(definition.paths)) {
+    it(`answer as docs/layerd-api.yaml says: ${path}`, async () => {
+      const names: [string, number][] = path.includes('{name}')
+        ? [
+            ['redis:7', 200],
+            ['localhost:5000/team/app:1.0', 200],
+            ['nothing', 404],
+            ['%2e%2e%2fetc', 400],
+          ]
+        : [['', 200]];
+      for (const [name, status] of names) {
+        const { text } = await request(api.url)
+          .get(`/v1.56${path.replace('{name}', name)}`)
+          .buffer(true)
+          .expect(status);
+        const response = `/paths/${escape(path)}/get/responses/${status}`;
+        const isShared = status !== 200;
+        const pointer = isShared ? '/components/schemas/Error' : `${response}/content/application~1json/schema`;
+        assert.ok(definition.paths[path]?.['get']?.responses[String(status)] !== undefined, `${path} has no ${status}`);
+        const validate = ajv.compile({ $ref: `layerd#${pointer}` });
+        assert.ok(validate(JSON.parse(text)), `${text}\n${ajv.errorsText(validate.errors)}`);
+      }
+    });
+  }
+});
