@@ -5,11 +5,8 @@ import { TLSSocket } from 'node:tls';
 import { LayerdError } from '../../protocol/errors.ts';
 import { quote } from './parameters.ts';
 
-/** Header block that a listener accepts, in bytes: X-Registry-Auth carries tokens of several KiB. */
-export const MAX_HEADER_BYTES = 64 * 1024;
-
 /** Body that is read and discarded at most, in bytes. */
-export const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_BODY_BYTES = 1024 * 1024;
 
 /**
  * Refuses what a browser sends over tcp. Whoever can reach the API owns the host, so a page that a user of the host has
