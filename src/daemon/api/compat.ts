@@ -32,10 +32,13 @@ const isEmpty = (value: unknown): boolean =>
   value === false ||
   (typeof value === 'object' && Object.keys(value).length === 0);
 
+/** The body with the defaults that it lacks after its own fields, since people read it from the top. */
+const filled = (body: Body, defaults: Body): Body => ({ ...body, ...defaults, ...body });
+
 /** The fields of a body with those of a part of it put under them as defaults. */
 const withDefaults = (body: Body, part: string, defaults: Body): Body => ({
   ...body,
-  [part]: { ...defaults, ...(body[part] as Body | null) },
+  [part]: filled((body[part] ?? {}) as Body, defaults),
 });
 
 const SUMMARY: readonly Change[] = [
@@ -82,14 +85,14 @@ const INSPECT_TEXTS: Body = { Parent: '', Comment: '', DockerVersion: '', Author
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 
 const INSPECT: readonly Change[] = [
-  { since: 52, undo: (body) => withDefaults({ ...INSPECT_TEXTS, ...body }, 'Config', CONFIG_BEFORE_52) },
+  { since: 52, undo: (body) => withDefaults(filled(body, INSPECT_TEXTS), 'Config', CONFIG_BEFORE_52) },
   { since: 50, undo: (body) => withDefaults(body, 'Config', CONFIG_BEFORE_50) },
   { since: 48, undo: (body) => without(body, 'Descriptor') },
   {
     since: 45,
     undo: (body) => ({ ...body, Container: '', ContainerConfig: { ...CONFIG_BEFORE_52, ...CONFIG_BEFORE_50 } }),
   },
-  { since: 44, undo: (body) => ({ Created: ZERO_TIME, ...body, VirtualSize: body['Size'] }) },
+  { since: 44, undo: (body) => ({ ...filled(body, { Created: ZERO_TIME }), VirtualSize: body['Size'] }) },
 ];
 
 /** An image in full (`ImageInspect`). */
