@@ -86,6 +86,26 @@ describe('the data root', { skip: needs('docker') }, () => {
     assert.equal((await first.request('/_ping')).status, 200);
   });
 
+  it(
+    'is an OCI image layout that skopeo reads while the daemon is down',
+    {
+      skip: needs('docker-registry', 'skopeo'),
+    },
+    async () => {
+      await using stack = await startStack();
+      const pushed = await stack.push(
+        'layout:1',
+        image({ format: 'oci', layers: [await layer([{ name: 'layout' }]), await bulk('more', 100_000)] }),
+      );
+      succeeded(await stack.daemon.docker('pull', stack.ref('layout:1')));
+      await stack.daemon.kill('SIGTERM');
+      const source = `oci:${stack.daemon.dataRoot}:${stack.ref('layout:1')}`;
+      assert.equal(await must('skopeo', ['inspect', '--raw', source]), pushed.bytes.toString());
+      await using copy = await scratch('copy');
+      await must('skopeo', ['copy', source, `oci:${copy.path}/copy:1`]);
+    },
+  );
+
   it('can be taken over after kill -9', async () => {
     await using daemon = await startDaemon();
     await daemon.kill('SIGKILL');
