@@ -122,8 +122,10 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
     await pullUntilBytesArrive('leave:1');
     release();
     succeeded(await staying);
+    // What the client that left had asked for is kept for a resume.
+    succeeded(await pull('leave:1'));
     assert.equal(bytesOf(big), big.bytes.length);
-    await remove('stay:1');
+    await remove('stay:1', 'leave:1');
   });
 
   it('go on by Range after a cut connection', async () => {

@@ -1,5 +1,7 @@
 import type { Router } from 'express';
+import { parseReference, withDefaultTag } from '../../protocol/reference.ts';
 import { newRouter, serve } from './call.ts';
+import { credentialsOf } from './credentials.ts';
 import { imageName } from './names.ts';
 import type { ApiParts } from './parts.ts';
 
@@ -9,6 +11,20 @@ export function layerdRoutes({ images, registries }: Pick<ApiParts, 'images' | '
   router.get(
     '/layerd/images/*name/layers',
     serve(async (call) => call.json(await images.layers(imageName(call.request.params['name'])))),
+  );
+  router.get(
+    '/layerd/manifests/*name',
+    serve(async (call) => {
+      const reference = withDefaultTag(parseReference(imageName(call.request.params['name'])));
+      const { descriptor, bytes } = await images.remoteManifest(reference, {
+        credentials: credentialsOf(call.request),
+        signal: call.signal,
+      });
+      call.response.setHeader('Content-Type', descriptor.mediaType);
+      call.response.setHeader('Docker-Content-Digest', descriptor.digest);
+      // The bytes as they were served, since the digest is of them.
+      call.response.end(bytes);
+    }),
   );
   router.get(
     '/layerd/registries',

@@ -11,7 +11,7 @@ import type {
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
-import type { Credentials } from '../registry/registry.ts';
+import type { Credentials, RemoteManifest } from '../registry/registry.ts';
 import type { ListOptions } from '../images/list.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
@@ -48,6 +48,11 @@ export interface ImageOperations {
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** The manifest or index that a reference names in its registry, as it is served there. */
+  remoteManifest(
+    reference: Reference,
+    options: { credentials: Credentials | undefined; signal: AbortSignal },
+  ): Promise<RemoteManifest>;
   /** Asks the registry what a reference names. */
   distribution(
     reference: Reference,

@@ -58,11 +58,11 @@ export class Ingest {
   }
 
   /** Checks size and digest. On a mismatch the file is removed: nothing can be resumed from it. */
-  async finish(): Promise<void> {
+  async finish(): Promise<undefined> {
     await this.#file.close();
     const { digest, size } = this.#expected;
     const actual = `sha256:${this.#hash.digest('hex')}`;
-    if (this.#size === size && actual === digest) return;
+    if (this.#size === size && actual === digest) return undefined;
     await rm(this.#path, { force: true });
     throw new LayerdError(
       'corrupt',

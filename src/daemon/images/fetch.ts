@@ -26,7 +26,7 @@ const MAX_RESUME_PAUSE = 10_000;
 /** What gathers a blob's bytes: an {@link Ingest}, or an unpacking for a layer. */
 interface Sink {
   write(chunk: Uint8Array): Promise<void>;
-  finish(): Promise<UnpackedLayer | void>;
+  finish(): Promise<UnpackedLayer | undefined>;
   abort(): Promise<void>;
 }
 
@@ -119,7 +119,7 @@ export class Fetcher {
             onProgress: ({ consumed }) => control.update({ unpacked: consumed }),
           })
         : await Ingest.open(path, resumeAt, { digest, size });
-    let unpacked: UnpackedLayer | void;
+    let unpacked: UnpackedLayer | undefined;
     try {
       await this.#receive(request, source, control, sink, resumeAt, served, avoid);
       control.update({ state: 'verifying', received: size });

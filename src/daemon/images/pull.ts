@@ -15,7 +15,7 @@ import { chainIds } from './chain.ts';
 import { parseImageConfig } from './config.ts';
 import type { BlobSource, Fetcher } from './fetch.ts';
 import type { StoredManifest } from './image.ts';
-import { choosePlatform, formatPlatform, onlyStrict } from './platform.ts';
+import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
 import {
   canonicalName,
@@ -26,7 +26,7 @@ import {
   type Reference,
 } from '../../protocol/reference.ts';
 import { platformOf, select, type Selection } from './selection.ts';
-import type { ImageStore } from './store.ts';
+import { imageIdOf, type ImageStore } from './store.ts';
 
 /** What a pull works with. */
 export interface PullerParts {
@@ -93,7 +93,7 @@ export class Puller {
     reference: Reference,
     progress: ProgressSink,
   ): Promise<boolean> {
-    const { leases, collector } = this.#parts;
+    const { leases, collector, content } = this.#parts;
     const lease = leases.acquire(
       `pull:${familiarString(reference)}:${request.platform === undefined ? '' : formatPlatform(request.platform)}`,
     );
@@ -104,7 +104,9 @@ export class Puller {
     } catch (error) {
       if (isKind(error, 'corrupt') || isKind(error, 'invalid')) {
         // Nothing of what does not fit together is worth a resume.
-        collector.collect(lease.release());
+        const digests = lease.release();
+        collector.collect(digests);
+        for (const digest of digests) if (!leases.holds(digest)) await content.discardIngest(digest);
       } else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
@@ -244,7 +246,7 @@ class Pull {
       }
     });
     const { platform } = this.#request;
-    if (platform !== undefined && onlyStrict(platform).rank(platformOf(config)) === undefined) {
+    if (platform !== undefined && !provides(platformOf(config), platform)) {
       throw new LayerdError(
         'not-found',
         `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
@@ -282,10 +284,11 @@ class Pull {
     const { content, fetcher, transfers } = this.#parts;
     const { signal } = this.#request;
     const interests = new Set<Interest>();
-    const release = (): void => {
-      for (const interest of interests) interest.release();
+    const release = async (): Promise<void> => {
+      await Promise.all([...interests].map((interest) => interest.release()));
     };
-    signal.addEventListener('abort', release);
+    const abort = (): void => void release();
+    signal.addEventListener('abort', abort);
     try {
       await Promise.all(
         wanted.map(async ({ descriptor: { digest, size }, kind }) => {
@@ -305,8 +308,8 @@ class Pull {
         }),
       );
     } finally {
-      signal.removeEventListener('abort', release);
-      release();
+      signal.removeEventListener('abort', abort);
+      await release();
     }
   }
 
@@ -359,8 +362,7 @@ class Pull {
         ],
         repository: canonicalName(this.#reference),
         tag: this.#reference.digest === undefined ? this.#reference.tag : undefined,
-        // Artifacts may share an empty config, so that only their manifests tell them apart.
-        imageId: chosen.kind === 'image' ? chosen.configDigest : chosen.digest,
+        imageId: imageIdOf(chosen),
         manifest: chosen.digest,
         byDigest: true,
       });

@@ -38,8 +38,11 @@ export type TransferWork<Source> = (
 export interface Interest {
   /** Settles with the transfer: rejects when it failed for every source, or when the interest was released. */
   readonly done: Promise<void>;
-  /** Lets go of the transfer; it stops when this was the last interest. Harmless after the end. */
-  release(): void;
+  /**
+   * Lets go of the transfer; it stops when this was the last interest. Resolves when it has stopped then, and nothing
+   * writes to the blob's files any more. Harmless after the end.
+   */
+  release(): Promise<void>;
 }
 
 /**
@@ -143,10 +146,12 @@ class Transfer<Source> {
     promise.catch(() => undefined);
     this.#parties.add(party);
     observe(this.#status);
-    const release = (): void => {
-      if (!this.#parties.delete(party)) return;
-      reject(new LayerdError('cancelled', `the transfer of ${this.#request.digest} is no longer wanted`));
-      if (this.#parties.size === 0) this.#abort.abort();
+    const release = async (): Promise<void> => {
+      if (this.#parties.delete(party)) {
+        reject(new LayerdError('cancelled', `the transfer of ${this.#request.digest} is no longer wanted`));
+        if (this.#parties.size === 0) this.#abort.abort();
+      }
+      if (this.stopped) await this.ended;
     };
     return { done: promise, release };
   }

@@ -25,7 +25,7 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'distribution'>;
+export type Remote = Pick<ImageOperations, 'pull' | 'distribution' | 'remoteManifest'>;
 
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
@@ -41,6 +41,7 @@ export class Fixture implements AsyncDisposable {
   /** What registries answer. */
   remote: Remote = {
     pull: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
   };
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
@@ -125,6 +126,7 @@ export class Fixture implements AsyncDisposable {
         remove: (name, options) => remover.remove(name, options),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
+        remoteManifest: (...request) => this.remote.remoteManifest(...request),
         distribution: (...request) => this.remote.distribution(...request),
       },
       events,

@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import request from 'supertest';
 import { parse } from 'yaml';
+import { MediaType } from '../../../src/protocol/media-types.ts';
 import { Fixture } from './fixture.ts';
 
 interface Definition {
@@ -29,7 +30,24 @@ describe("layerd's own endpoints", () => {
 
   const escape = (text: string): string => text.replaceAll('~', '~0').replaceAll('/', '~1');
 
-  for (const path of Object.keys(definition.paths)) {
+  it('serve a manifest byte for byte, with its media type and digest', async () => {
+    const bytes = Buffer.from('{ "schemaVersion": 2 }\n');
+    const descriptor = {
+      mediaType: MediaType.ociIndex,
+      digest: `sha256:${'a'.repeat(64)}` as const,
+      size: bytes.length,
+    };
+    api.remote.remoteManifest = ({ path, tag }) => {
+      assert.deepEqual([path, tag], ['library/redis', 'latest']);
+      return Promise.resolve({ descriptor, bytes });
+    };
+    const response = await request(api.url).get('/v1.56/layerd/manifests/redis').buffer(true).expect(200);
+    assert.equal(response.headers['content-type'], MediaType.ociIndex);
+    assert.equal(response.headers['docker-content-digest'], descriptor.digest);
+    assert.equal(response.text, bytes.toString());
+  });
+
+  for (const path of Object.keys(definition.paths).filter((path) => !path.startsWith('/layerd/manifests/'))) {
     it(`answer as docs/layerd-api.yaml says: ${path}`, async () => {
       const names: [string, number][] = path.includes('{name}')
         ? [
