@@ -11,6 +11,7 @@ import type { TlsFiles } from '../config/config.ts';
 import { formatHost, isLoopback, portOf, type Host } from '../config/host.ts';
 import type { Log } from '../log.ts';
 import { selectPassed, type PassedSocket } from './activation.ts';
+import { MAX_HEADER_BYTES } from './guard.ts';
 import { listenUnix } from './unix-socket.ts';
 
 /** What answers: requests, and connections that become something else (WebSockets, hijacked streams). */
@@ -31,8 +32,6 @@ export interface ListenOptions {
   readonly log: Log;
 }
 
-/** Bytes of all headers: X-Registry-Config of a build carries the credentials of many registries. */
-const MAX_HEADER_BYTES = 256 * 1024;
 /** Milliseconds for the headers to arrive, against clients that hold connections open by sending slowly. */
 const HEADERS_TIMEOUT = 60_000;
 /** No limit on a whole request: an image that is loaded or a context that is built arrives as fast as it does. */
