@@ -11,7 +11,6 @@ import type { TlsFiles } from '../config/config.ts';
 import { formatHost, isLoopback, portOf, type Host } from '../config/host.ts';
 import type { Log } from '../log.ts';
 import { selectPassed, type PassedSocket } from './activation.ts';
-import { MAX_HEADER_BYTES } from './guard.ts';
 import { listenUnix } from './unix-socket.ts';
 
 /** What answers: requests, and connections that become something else (WebSockets, hijacked streams). */
@@ -32,6 +31,8 @@ export interface ListenOptions {
   readonly log: Log;
 }
 
+/** Bytes of all headers: X-Registry-Auth carries tokens of several KiB. */
+const MAX_HEADER_BYTES = 64 * 1024;
 /** Milliseconds for the headers to arrive, against clients that hold connections open by sending slowly. */
 const HEADERS_TIMEOUT = 60_000;
 /** No limit on a whole request: an image that is loaded or a context that is built arrives as fast as it does. */
