@@ -1,4 +1,4 @@
-import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
+import { accessSync, constants, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LayerdError, messageOf } from '../protocol/errors.ts';
 import { Listeners } from './api/listeners.ts';
@@ -6,6 +6,7 @@ import type { PassedSocket } from './api/activation.ts';
 import { tlsFiles, type Config } from './config/config.ts';
 import { formatHost } from './config/host.ts';
 import { mergeReload, type Reload } from './config/reload.ts';
+import { makeDirectory } from './directory.ts';
 import { Engine } from './engine.ts';
 import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
@@ -128,7 +129,7 @@ export function effectiveLevel(config: Config): Config['logLevel'] {
 /** Creates a directory where there is none, and returns its path without symbolic links. */
 function prepareDirectory(what: string, path: string, mode: number): string {
   try {
-    mkdirSync(path, { recursive: true, mode });
+    makeDirectory(path, mode);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return realpathSync(path);
   } catch (error) {

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createLogger, format, transports, type Logger } from 'winston';
 
 /** How important a log line is, most important first. */
@@ -17,6 +19,9 @@ export interface LogOptions {
   readonly journal: boolean;
 }
 
+/** Milliseconds to wait at the end for the reader of a full pipe. */
+const FLUSH_TIMEOUT = 1000;
+
 const LEVELS: Readonly<Record<LogLevel, number>> = { fatal: 0, error: 1, warn: 2, info: 3, debug: 4 };
 /** Priorities of syslog(3) as sd-daemon(3) takes them. */
 const PRIORITIES: Readonly<Record<LogLevel, number>> = { fatal: 2, error: 3, warn: 4, info: 6, debug: 7 };
@@ -24,6 +29,7 @@ const PRIORITIES: Readonly<Record<LogLevel, number>> = { fatal: 2, error: 3, war
 /** The daemon's log: lines on standard error. */
 export class DaemonLog implements Log {
   readonly #logger: Logger;
+  readonly #console = new transports.Console({ stderrLevels: Object.keys(LEVELS) });
 
   constructor({ level, format: form, journal }: LogOptions) {
     // Whoever reads the log may go away; that must not take the daemon along.
@@ -37,13 +43,25 @@ export class DaemonLog implements Log {
         return journal ? `<${PRIORITIES[level]}>${line}` : line;
       }),
       // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston types its own base class twice
-      transports: [new transports.Console({ stderrLevels: Object.keys(LEVELS) })],
+      transports: [this.#console],
     });
   }
 
   /** From now on only what is at least as important is logged. */
   setLevel(level: LogLevel): void {
     this.#logger.level = level;
+  }
+
+  /**
+   * Resolves when all that was logged is written; nothing is logged after. winston queues what is logged in a burst, and
+   * so does Node when a pipe is full; exiting would lose both. A reader that has stopped reading is not waited for long.
+   */
+  async close(): Promise<void> {
+    const finished = once(this.#console, 'finish');
+    this.#logger.end();
+    await finished;
+    const written = new Promise<void>((resolve) => process.stderr.write('', () => resolve()));
+    await Promise.race([written, delay(FLUSH_TIMEOUT, undefined, { ref: false })]);
   }
 
   fatal(message: string, fields?: LogFields): void {

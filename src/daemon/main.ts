@@ -53,17 +53,21 @@ async function run(config: Config, load: () => Config): Promise<void> {
   // Children of the daemon must not speak to systemd in its name.
   for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) Reflect.deleteProperty(process.env, name);
 
+  const exit = async (status: number): Promise<never> => {
+    await log.close();
+    process.exit(status);
+  };
   // Nothing may be left half done in memory after an error that nobody foresaw: the store on the disk is consistent at
   // any moment, so ending and being started again is safe, and going on is not.
-  const crash = (error: unknown): never => {
+  const crash = (error: unknown): void => {
     log.fatal('unforeseen error, stopping', { error });
-    process.exit(FAILURE);
+    void exit(FAILURE);
   };
   process.on('uncaughtException', crash).on('unhandledRejection', crash);
 
   const stopAsked = stopSignal((signal, again) => {
     log.info(again ? 'stopping at once' : 'stopping', { signal });
-    if (again) process.exit(FAILURE);
+    if (again) void exit(FAILURE);
   });
   const starting = Daemon.start(config, { log, version, passed: takePassedSockets(process.env) });
   const ready = (daemon: Daemon) => notifier.ready(`Serving on ${daemon.addresses.join(', ')}`);
@@ -84,7 +88,7 @@ async function run(config: Config, load: () => Config): Promise<void> {
   await daemon.stop();
   notifier.close();
   log.info('stopped');
-  process.exit(0);
+  await exit(0);
 }
 
 /** Resolves at the first signal that asks to stop; the callback hears of every one. */

@@ -45,7 +45,7 @@ export class Notifier {
       log.warn('cannot notify the service manager: the socket is neither a path nor abstract', { socket: path });
       return;
     }
-    this.#send = sender(path);
+    this.#send = sender(path, log);
     const forUs = pid === undefined || pid === String(process.pid);
     if (forUs && usec !== undefined && Number(usec) > 0) this.#watchdogMs = Number(usec) / 1000;
   }
@@ -90,10 +90,13 @@ export class Notifier {
 }
 
 /** Node has no Unix datagram sockets, the C library has; where it cannot be called, systemd's own tool sends. */
-function sender(path: string): Send {
+function sender(path: string, log: Log): Send {
   let chosen: Promise<Send> | undefined;
   return async (message) => {
-    chosen ??= nativeSender(path).catch(() => toolSender(path));
+    chosen ??= nativeSender(path).catch((error: unknown) => {
+      log.debug('notifying the service manager through systemd-notify', { reason: messageOf(error) });
+      return toolSender(path);
+    });
     await (
       await chosen
     )(message);
@@ -105,7 +108,7 @@ async function nativeSender(path: string): Promise<Send> {
   const libc = koffi.load('libc.so.6');
   const socket = libc.func('int socket(int domain, int type, int protocol)');
   const sendto = libc.func(
-    'ssize_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
+    'intptr_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
   );
   const close = libc.func('int close(int fd)');
   // struct sockaddr_un: the family, then the path; an abstract one starts with a zero byte instead of an @.
@@ -132,7 +135,7 @@ async function nativeSender(path: string): Promise<Send> {
 
 function toolSender(path: string): Send {
   return async (message) => {
-    await promisify(execFile)('systemd-notify', [`--pid=${process.pid}`, ...message.split('\n')], {
+    await promisify(execFile)('systemd-notify', ['--no-block', `--pid=${process.pid}`, ...message.split('\n')], {
       env: { PATH: process.env['PATH'], NOTIFY_SOCKET: path },
     });
   };

@@ -31,8 +31,8 @@ export interface ListenOptions {
   readonly log: Log;
 }
 
-/** Bytes of all headers: X-Registry-Config of a build carries the credentials of many registries. */
-const MAX_HEADER_BYTES = 256 * 1024;
+/** Bytes of all headers: X-Registry-Auth carries tokens of several KiB. */
+const MAX_HEADER_BYTES = 64 * 1024;
 /** Milliseconds for the headers to arrive, against clients that hold connections open by sending slowly. */
 const HEADERS_TIMEOUT = 60_000;
 /** No limit on a whole request: an image that is loaded or a context that is built arrives as fast as it does. */

@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { once } from 'node:events';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { makeDirectory } from '../directory.ts';
 
 /** Owner and group may connect, nobody else. */
 const SOCKET_MODE = 0o660;
@@ -22,7 +23,7 @@ const PROBE_TIMEOUT = 2000;
  */
 export async function listenUnix(server: net.Server, path: string, group: string | undefined): Promise<void> {
   const gid = await groupId(group);
-  mkdirSync(dirname(path), { recursive: true, mode: DIRECTORY_MODE });
+  makeDirectory(dirname(path), DIRECTORY_MODE);
   await removeStale(path);
 
   const listening = once(server, 'listening');

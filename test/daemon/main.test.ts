@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import { describe, it } from 'node:test';
+import { Daemon, ROOT } from '../support/daemon.ts';
+import { needs, run, Running } from '../support/process.ts';
+
+const LAYERD = `${ROOT}/bin/layerd`;
+
+/** Launches the daemon and waits until it says that it serves. */
+async function serve(daemon: Daemon): Promise<Running> {
+  const running = daemon.launch();
+  await running.until('the daemon', ({ stderr }) => stderr.includes('layerd is ready'));
+  return running;
+}
+
+/** Replaces what daemon.json says. */
+function configure(daemon: Daemon, content: unknown): void {
+  writeFileSync(daemon.configFile, typeof content === 'string' ? content : JSON.stringify(content));
+}
+
+const lines = (text: string): string[] => text.split('\n').slice(0, -1);
+
+describe('the daemon', () => {
+  it('serves, and leaves nothing behind but its data when SIGTERM or SIGINT stops it', async () => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      await using daemon = await Daemon.prepare();
+      const running = await serve(daemon);
+      assert.equal(readFileSync(daemon.pidfile, 'utf8'), `${running.child.pid ?? 0}\n`);
+      assert.equal(statSync(daemon.dataRoot).mode & 0o777, 0o710);
+      assert.match((await daemon.request('/nonsense')).body, /^\{"message":/);
+      const { code, stdout, stderr } = await running.kill(signal);
+      assert.equal(code, 0, stderr);
+      assert.equal(stdout, '');
+      assert.match(stderr, new RegExp(`stopping signal=${signal}\n.*stopped\n$`));
+      assert.ok(!existsSync(daemon.pidfile));
+      assert.ok(!existsSync(daemon.socket));
+    }
+  });
+
+  it('is the only one of its data root, and says so to the next', async () => {
+    await using daemon = await Daemon.prepare();
+    await using other = await Daemon.prepare({ dataRoot: daemon.dataRoot });
+    const running = await serve(daemon);
+    const { code, stderr } = await other.launch().exited;
+    assert.equal(code, 1);
+    assert.equal(lines(stderr).length, 1);
+    assert.match(
+      stderr,
+      new RegExp(`in use by layerd with process ID ${running.child.pid ?? 0}, listening on unix://`),
+    );
+    assert.equal((await daemon.request('/nonsense')).status, 404);
+    assert.ok(existsSync(daemon.pidfile), 'the loser has not touched what is the holder’s');
+    assert.ok(!existsSync(other.pidfile) && !existsSync(other.socket));
+  });
+
+  it('starts again after kill -9, over the socket and PID file it left', async () => {
+    await using daemon = await Daemon.prepare();
+    await (await serve(daemon)).kill('SIGKILL');
+    assert.ok(existsSync(daemon.pidfile) && existsSync(daemon.socket));
+    assert.equal((await (await serve(daemon)).kill('SIGTERM')).code, 0);
+  });
+
+  it('undoes what it had started when a start fails', async () => {
+    await using daemon = await Daemon.prepare();
+    await using other = await Daemon.prepare({ args: ['-H', `unix://${daemon.socket}`] });
+    await serve(daemon);
+    const { code, stderr } = await other.launch().exited;
+    assert.equal(code, 1);
+    assert.match(lines(stderr).at(-1) ?? '', /^layerd: cannot listen on unix:.*another process is listening there/);
+    assert.ok(!existsSync(other.pidfile) && !existsSync(other.socket));
+    await daemon.kill('SIGTERM');
+    assert.equal((await (await serve(other)).kill('SIGTERM')).code, 0, 'nothing held the data root');
+  });
+
+  it('says in one line why it cannot use a data root', async () => {
+    for (const dataRoot of ['/proc/nowhere/deeper', '/dev/null', '/dev/null/below']) {
+      await using daemon = await Daemon.prepare({ dataRoot });
+      const { code, stderr } = await daemon.launch().exited;
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`^layerd: cannot use the data root ${dataRoot}: .*\n$`));
+    }
+  });
+
+  it('stops at once at the second signal', async () => {
+    // A request that never ends holds up the first stop, up to the shutdown timeout.
+    await using daemon = await Daemon.prepare({ args: ['--shutdown-timeout', '600'] });
+    const running = await serve(daemon);
+    const request = http.request({ socketPath: daemon.socket, method: 'POST', path: '/nonsense' });
+    request.on('error', () => undefined).setHeader('Content-Length', 10);
+    request.flushHeaders();
+    await new Promise((resolve) => request.once('socket', (socket) => socket.once('connect', resolve)));
+    await daemon.request('/nonsense');
+    running.child.kill('SIGTERM');
+    await running.until('the stop', ({ stderr }) => stderr.includes('stopping signal'));
+    const { code, stderr } = await running.kill('SIGTERM');
+    assert.equal(code, 1);
+    assert.match(stderr, /stopping at once/);
+    assert.equal((await (await serve(daemon)).kill('SIGTERM')).code, 0);
+  });
+
+  it('takes on at SIGHUP what can be reloaded, and says so', async () => {
+    await using daemon = await Daemon.prepare({ config: { 'max-concurrent-downloads': 2 } });
+    const running = await serve(daemon);
+    configure(daemon, { 'log-level': 'debug', 'registry-mirrors': ['https://mirror.example'], group: 'x' });
+    running.child.kill('SIGHUP');
+    await running.until('the reload', ({ stderr }) => stderr.includes('after a restart'));
+    assert.match(running.stderr, /reloaded file=\S+ changed=registry-mirrors,max-concurrent-downloads,log-level\n/);
+    assert.match(running.stderr, /WARN {2}some options take effect after a restart options=group\n/);
+    assert.equal((await running.kill()).code, 0);
+  });
+
+  it('keeps the configuration in force when SIGHUP finds a bad one', async () => {
+    await using daemon = await Daemon.prepare();
+    const running = await serve(daemon);
+    for (const bad of ['{"debug": true, "debug": false}', '{"hosts": ["fd://"]}', '{"log-level": "loud"}']) {
+      const before = running.stderr.length;
+      configure(daemon, bad);
+      running.child.kill('SIGHUP');
+      await running.until('the refusal', ({ stderr }) => stderr.slice(before).includes('not reloaded'));
+      assert.match(
+        running.stderr.slice(before),
+        /ERROR configuration not reloaded, the present one stays in force: \S/,
+      );
+    }
+    assert.equal((await daemon.request('/nonsense')).status, 404);
+    assert.equal((await running.kill()).code, 0);
+  });
+
+  it('ends with an error nobody foresaw, and logs it', async () => {
+    const throwing = 'process.on("SIGUSR2",()=>{throw new Error("boom")})';
+    const rejecting = 'process.on("SIGUSR2",()=>{Promise.reject(new Error("boom"))})';
+    for (const code of [throwing, rejecting]) {
+      const env = { NODE_OPTIONS: `--import="data:text/javascript,${encodeURIComponent(code)}"` };
+      await using daemon = await Daemon.prepare({ env });
+      const outcome = await (await serve(daemon)).kill('SIGUSR2');
+      assert.equal(outcome.code, 1);
+      assert.match(lines(outcome.stderr).at(-1) ?? '', /FATAL unforeseen error, stopping error="Error: boom\\n/);
+    }
+  });
+
+  it('tells systemd of its life', { skip: needs('socat') }, async () => {
+    await using daemon = await Daemon.prepare();
+    const path = `${daemon.dir}/notify`;
+    await using receiver = new Running('socat', ['-u', '-d', '-d', `UNIX-RECV:${path}`, 'STDOUT']);
+    await receiver.until('the socket', ({ stderr }) => stderr.includes('starting data transfer loop'));
+    const env = { ...daemon.env, NOTIFY_SOCKET: path, WATCHDOG_USEC: '100000' };
+    await using running = new Running(LAYERD, daemon.args, { env });
+    await receiver.until('a sign of life', ({ stdout }) => stdout.includes('WATCHDOG=1'));
+    assert.ok(receiver.stdout.startsWith(`READY=1\nSTATUS=Serving on unix://${daemon.socket}WATCHDOG=1`));
+    running.child.kill('SIGHUP');
+    await receiver.until('the reload', ({ stdout }) => /RELOADING=1\nMONOTONIC_USEC=\d+\n.*READY=1/s.test(stdout));
+    assert.equal((await running.kill('SIGTERM')).code, 0);
+    await receiver.until('the end', ({ stdout }) => stdout.includes('STOPPING=1'));
+  });
+});
+
+describe('the command line of the daemon', () => {
+  const layerd = (...args: string[]) => run(LAYERD, args, { env: { HTTP_PROXY: '', HTTPS_PROXY: '', NO_PROXY: '' } });
+
+  it('answers --version, --help and --validate on standard output', async () => {
+    const version = await layerd('--version');
+    assert.match(version.stdout, /^layerd version \d+\.\d+\.\d+\n$/);
+    const help = await layerd('--help');
+    assert.match(help.stdout, /^Usage: layerd \[options\]\n.*Examples:\n/s);
+    const valid = await layerd('--validate', '-H', 'fd://', '--exec-root', '/e', '--pidfile', '/p');
+    assert.equal(valid.stdout, 'configuration OK\n');
+    for (const { code, stderr } of [version, help, valid]) assert.deepEqual([code, stderr], [0, '']);
+  });
+
+  it('refuses with one line on standard error and status 1', async () => {
+    for (const args of [
+      ['--no-such-flag'],
+      ['--config-file', '/nonexistent'],
+      ['-H', 'nowhere'],
+      ['-H', 'tcp://0.0.0.0:2375'],
+      ['--validate', '--log-level', 'loud\nlouder'],
+    ]) {
+      const { code, stdout, stderr } = await layerd(...args);
+      assert.equal(code, 1);
+      assert.equal(stdout, '');
+      assert.match(stderr, /^layerd: [^\n]+\n$/);
+    }
+  });
+});
