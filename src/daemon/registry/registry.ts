@@ -67,6 +67,13 @@ export interface Registries {
   close(): Promise<void>;
 }
 
+/** Where the registry side tells what it does. Fields never hold credentials. */
+export interface Logger {
+  debug(message: string, fields?: object): void;
+  info(message: string, fields?: object): void;
+  warn(message: string, fields?: object): void;
+}
+
 /** What the registry side is configured with; replaced as a whole on a reload. */
 export interface RegistryOptions {
   /** Hosts, host:ports or CIDRs that may be spoken to over plain HTTP or unverified TLS, besides loopback. */

@@ -1,0 +1,74 @@
+import { LayerdError, messageOf } from '../../protocol/errors.ts';
+
+/** Nobody answered, or not to the end. */
+export class ConnectionError extends LayerdError {
+  /** Whether the next try may well succeed. */
+  readonly transient: boolean;
+
+  constructor(message: string, options: { transient: boolean; cause?: unknown }) {
+    super('unavailable', message, { cause: options.cause });
+    this.name = 'ConnectionError';
+    this.transient = options.transient;
+  }
+}
+
+const UNKNOWN_AUTHORITY: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+const BAD_CERTIFICATE: ReadonlySet<string> = new Set([
+  'CERT_HAS_EXPIRED',
+  'CERT_NOT_YET_VALID',
+  'CERT_REVOKED',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'HOSTNAME_MISMATCH',
+]);
+const NOT_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']);
+
+/** What came of a connection, in words that say what to do; the phrases are those that Go's net/http has for it. */
+export function connectionError(error: unknown, url: URL, timeouts: { headers: number; stall: number }): LayerdError {
+  if (error instanceof LayerdError) return error;
+  const { host } = url;
+  const fail = (message: string, transient: boolean): ConnectionError =>
+    new ConnectionError(message, { transient, cause: error });
+  const code = codeOf(error);
+  if (UNKNOWN_AUTHORITY.has(code)) {
+    return fail(
+      `cannot verify ${host}: certificate signed by unknown authority; put the authority's certificate into certs.d/${host}/ca.crt`,
+      false,
+    );
+  }
+  if (BAD_CERTIFICATE.has(code)) return fail(`cannot verify ${host}: ${messageOf(error)}`, false);
+  if (NOT_TLS.has(code)) {
+    return fail(
+      `cannot reach ${host}: server gave HTTP response to HTTPS client; if it has no TLS, add it to insecure-registries`,
+      false,
+    );
+  }
+  switch (code) {
+    case 'ENOTFOUND':
+      return fail(`cannot reach ${host}: no such host`, false);
+    case 'EAI_AGAIN':
+      return fail(`cannot reach ${host}: temporary failure in name resolution`, true);
+    case 'ECONNREFUSED':
+      return fail(`cannot reach ${host}: connection refused`, true);
+    case 'UND_ERR_CONNECT_TIMEOUT':
+      return fail(`cannot reach ${host}: connecting timed out`, true);
+    case 'UND_ERR_HEADERS_TIMEOUT':
+      return fail(`${host} did not answer within ${timeouts.headers / 1000} s`, true);
+    case 'UND_ERR_BODY_TIMEOUT':
+      return fail(`${host} stalled: no byte came for ${timeouts.stall / 1000} s`, true);
+    default:
+      return fail(`the connection to ${host} failed: ${messageOf(error)}`, true);
+  }
+}
+
+/** The code of an error, or of the one it wraps. */
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return '';
+  const { code, cause } = error as Error & { code?: unknown };
+  return typeof code === 'string' ? code : codeOf(cause);
+}

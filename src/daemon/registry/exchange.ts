@@ -1,0 +1,34 @@
+import type { Endpoint } from './endpoints.ts';
+import type { HttpRequest, HttpResponse } from './http.ts';
+import { familiarName, familiarReference } from './endpoints.ts';
+import type { Subject } from './reason.ts';
+import type { Credentials, Repository } from './registry.ts';
+
+/** What one of a registry's verbs asks of an endpoint. */
+export interface Call extends Pick<HttpRequest, 'headersFor' | 'document' | 'signal'> {
+  readonly method: 'GET' | 'HEAD';
+  readonly repository: Repository;
+  /** Below `/v2/<repository>/`. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly credentials: Credentials | undefined;
+}
+
+/** Sends a call to an endpoint: authorized, redirected and retried as it takes. */
+export type Exchange = (endpoint: Endpoint, call: Call) => Promise<HttpResponse>;
+
+/** The credentials for an endpoint. Those of Docker Hub are not its mirrors' business: somebody else runs them. */
+export function credentialsFor(endpoint: Endpoint, credentials: Credentials | undefined): Credentials | undefined {
+  return endpoint.mirror ? undefined : credentials;
+}
+
+/** What a call is about, in the words of messages. */
+export function subjectOf(endpoint: Endpoint, call: Call, kind: Subject['kind'], reference: string): Subject {
+  const credentials = credentialsFor(endpoint, call.credentials) ?? {};
+  return {
+    kind,
+    name: familiarName(call.repository),
+    reference: kind === 'tags' ? familiarName(call.repository) : familiarReference(call.repository, reference),
+    authenticated: Object.values(credentials).some((value) => value !== '' && value !== undefined),
+  };
+}
