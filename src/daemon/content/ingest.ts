@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open, rm, truncate, type FileHandle } from 'node:fs/promises';
 import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import { storageError } from './storage-error.ts';
+import { storageError } from '../metadata/storage-error.ts';
 
 /**
  * Gathers a blob that is kept as it is (a config, an attestation, an artifact's file) in its ingest file, hashing the

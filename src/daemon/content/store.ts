@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Database } from '../metadata/database.ts';
-import { storageError } from './storage-error.ts';
+import { storageError } from '../metadata/storage-error.ts';
 import { MAX_DOCUMENT_BYTES, type Blob } from './content.ts';
 
 /**

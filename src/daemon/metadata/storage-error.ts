@@ -3,10 +3,13 @@ import { LayerdError } from '../../protocol/errors.ts';
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const READ_ONLY: ReadonlySet<string> = new Set(['EROFS', 'EACCES', 'EPERM']);
 
-/** Says what the file system refused, in words that tell the user what to do; other errors stay internal. */
-export function storageError(error: unknown, doing: string): LayerdError {
+/**
+ * Says what the file system refused, in words that tell the user what to do; other errors stay internal. An error of a file
+ * that is open already does not name it, so that the caller has to.
+ */
+export function storageError(error: unknown, doing: string, file?: string): LayerdError {
   if (error instanceof LayerdError) return error;
-  const { code = '', path } = error as NodeJS.ErrnoException;
+  const { code = '', path = file } = error as NodeJS.ErrnoException;
   const where = path === undefined ? '' : ` (${path})`;
   if (FULL.has(code)) {
     return new LayerdError(
