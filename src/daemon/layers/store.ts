@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hexOf, type Digest } from '../../protocol/digest.ts';
+import type { Database } from '../metadata/database.ts';
+import { storageError } from '../metadata/storage-error.ts';
+import type { Layer, UnpackedLayer } from './layer.ts';
+
+const SUFFIX = '.erofs';
+
+interface LayerRow {
+  diff_id: Digest;
+  size: number;
+  image_size: number;
+}
+
+/**
+ * The EROFS images of layers by diff ID, and which layer blob unpacks to which. {@link Layer} tells a layer's life. Files
+ * lie in `layers/sha256/` under the data root, unfinished ones in `layers/unpacking/`, removed ones in `layers/trash/`.
+ */
+export class LayerStore {
+  readonly #db: Database;
+  readonly #layers: string;
+  readonly #unpacking: string;
+  readonly #trash: string;
+  readonly #now: () => number;
+
+  /** `root`: the data root. */
+  constructor(options: { db: Database; root: string; now?: () => number }) {
+    this.#db = options.db;
+    this.#layers = join(options.root, 'layers', 'sha256');
+    this.#unpacking = join(options.root, 'layers', 'unpacking');
+    this.#trash = join(options.root, 'layers', 'trash');
+    this.#now = options.now ?? Date.now;
+    try {
+      for (const folder of [this.#layers, this.#unpacking, this.#trash]) mkdirSync(folder, { recursive: true });
+    } catch (error) {
+      throw storageError(error, 'make the folders of the layers');
+    }
+  }
+
+  has(diffId: Digest): boolean {
+    return this.get(diffId) !== undefined;
+  }
+
+  get(diffId: Digest): Layer | undefined {
+    const row = this.#db.get<LayerRow>('SELECT diff_id, size, image_size FROM layer WHERE diff_id = ?', diffId);
+    return row === undefined ? undefined : { diffId: row.diff_id, size: row.size, imageSize: row.image_size };
+  }
+
+  /** The file of a stored layer. */
+  path(diffId: Digest): string {
+    return join(this.#layers, hexOf(diffId) + SUFFIX);
+  }
+
+  /** Where the layer of a blob is unpacked, until its diff ID is known. */
+  temporaryPath(digest: Digest): string {
+    return join(this.#unpacking, hexOf(digest) + SUFFIX);
+  }
+
+  /** What the layer blob unpacks to, if it ever was unpacked here. */
+  diffIdOf(blobDigest: Digest): Digest | undefined {
+    return this.#db.get<{ diff_id: Digest }>('SELECT diff_id FROM layer_blob WHERE digest = ?', blobDigest)?.diff_id;
+  }
+
+  /**
+   * Makes an unpacked layer visible: its file is renamed into place, then the rows are written. A layer that is there
+   * already, from another blob with the same content, stays, and the temporary file goes.
+   */
+  commit(unpacked: UnpackedLayer, temporaryPath: string): void {
+    const { diffId, digest, size, imageSize } = unpacked;
+    try {
+      if (this.has(diffId)) rmSync(temporaryPath, { force: true });
+      else renameSync(temporaryPath, this.path(diffId));
+    } catch (error) {
+      throw storageError(error, `commit layer ${diffId}`);
+    }
+    this.#db.transaction(() => {
+      this.#db.run(
+        'INSERT OR IGNORE INTO layer (diff_id, size, image_size, created_at) VALUES (?, ?, ?, ?)',
+        diffId,
+        size,
+        imageSize,
+        this.#now(),
+      );
+      this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
+    });
+  }
+
+  /**
+   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. A file first moves
+   * to the trash, in the same turn of the event loop, so that a commit of the same diff ID by a pull that starts just
+   * after is not what gets deleted. A mount of it stays usable.
+   */
+  remove(diffIds: readonly Digest[]): void {
+    for (const diffId of diffIds) {
+      this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
+      this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+    }
+    this.#db.afterCommit(() => {
+      for (const diffId of diffIds) this.#discard(diffId);
+    });
+  }
+
+  /**
+   * Brings files and rows together after a start, before anything is unpacked: empties the trash, removes what an
+   * unpacking left, files that have no row, and rows that have no file.
+   */
+  async sweep(): Promise<void> {
+    for (const folder of [this.#trash, this.#unpacking]) {
+      await rm(folder, { recursive: true, force: true });
+      mkdirSync(folder, { recursive: true });
+    }
+    const rows = new Map(
+      this.#db.all<LayerRow>('SELECT diff_id, size, image_size FROM layer').map((row) => [row.diff_id, row.image_size]),
+    );
+    for (const name of readdirSync(this.#layers)) {
+      const diffId: Digest = `sha256:${name.slice(0, -SUFFIX.length)}`;
+      const path = join(this.#layers, name);
+      // A file that was cut short, by a power loss before it was synced, is as good as none.
+      const isWhole = rows.get(diffId) === statSync(path).size;
+      if (!isWhole) rmSync(path, { recursive: true, force: true });
+      else rows.delete(diffId);
+    }
+    this.#db.transaction(() => {
+      for (const diffId of rows.keys()) {
+        this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
+        this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+      }
+    });
+  }
+
+  #discard(diffId: Digest): void {
+    const trash = join(this.#trash, `${hexOf(diffId)}.${randomUUID()}`);
+    try {
+      renameSync(this.path(diffId), trash);
+    } catch {
+      // Already gone is what was wanted; a file that cannot be moved has no row, and the next start's sweep removes it.
+      return;
+    }
+    // What cannot be unlinked now goes with the rest of the trash at the next start.
+    rm(trash, { force: true }).catch(() => undefined);
+  }
+}
