@@ -4,7 +4,13 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
-import { canonicalName, familiarString, parseReference, withDefaultTag, type Reference } from '../../protocol/reference.ts';
+import {
+  canonicalName,
+  familiarString,
+  parseReference,
+  withDefaultTag,
+  type Reference,
+} from '../../protocol/reference.ts';
 import type { FoundImage, ImageName, ImageStore, ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
