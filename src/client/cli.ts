@@ -52,7 +52,7 @@ async function perform(
   const configDirectory = configDirectoryFrom(globals, env);
   const context: Context = { client, out, err, env, signal, configDirectory, now };
   try {
-    // The table's options and those the code reads are two views of one list; a test holds them together.
+    // The parser names options as the table's flags do, and each command's own type lists the same names.
     const run = (await command.load()) as Run<Readonly<Record<string, unknown>>>;
     return await run(context, args, options);
   } finally {

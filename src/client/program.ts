@@ -40,28 +40,33 @@ export function parseCommandLine(argv: readonly string[], out: Output): Request 
   let standard = '';
   let error = '';
   let request: Request | undefined;
-  const program = build(out, (found) => (request = found), values);
-  program.configureOutput({
+  const program = programOf(out).configureOutput({
     writeOut: (text) => (standard += text),
     writeErr: (text) => (error += text),
     getOutHelpWidth: () => out.columns,
     getErrHelpWidth: () => out.columns,
-    outputError: (text, write) => write(text.replace(/^error: /, 'layerctl: ').replace(/\n\((.*)\)\n$/, '; $1\n')),
+    outputError: (text, write) => write(oneLine(text)),
   });
-  for (const command of descendants(program)) command.copyInheritedSettings(program);
+  addCommands(program, (command, args, options) => {
+    request = { type: 'run', command, args, options: { ...options, ...values }, globals: program.opts() };
+  });
   try {
-    if (words.length === 0) program.outputHelp();
     program.parse(words, { from: 'user' });
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) throw thrown;
-    // A group of commands without one shows its help, which is no mistake.
+    // A group of commands, or the program, without a command shows its help, which is no mistake.
     if (thrown.code === 'commander.help') return { type: 'text', text: standard + error };
     if (thrown.exitCode !== 0) return { type: 'usage', text: error };
   }
   return request ?? { type: 'text', text: standard };
 }
 
-function build(out: Output, found: (request: Request) => void, values: Readonly<Record<string, boolean>>): Command {
+/** A mistake in the command line, as the parser words it, in the words and on the one line of layerctl's errors. */
+function oneLine(text: string): string {
+  return text.replace(/^error: /, 'layerctl: ').replace(/\n\(Did (.*)\)\n$/, '; did $1\n');
+}
+
+function programOf(out: Output): Command {
   const program = new Command('layerctl')
     .description('Pull, list, inspect and remove container images through the daemon layerd.')
     .usage('[OPTIONS] COMMAND')
@@ -70,38 +75,61 @@ function build(out: Output, found: (request: Request) => void, values: Readonly<
     .enablePositionalOptions()
     .showHelpAfterError("Run 'layerctl --help' for the commands.")
     .exitOverride()
-    .helpCommand('help [COMMAND]', 'Show help for a command')
+    .addHelpCommand(
+      new Command('help').argument('[COMMAND]').summary('Show help for a command').helpGroup('This client:'),
+    )
     .addHelpText('after', ENVIRONMENT)
-    .configureHelp({ styleTitle: (title) => out.style.bold(title) });
+    .configureHelp({ subcommandTerm: (command) => command.name(), styleTitle: (title) => out.style.bold(title) });
   for (const spec of GLOBAL_OPTIONS) program.addOption(optionOf(spec));
+  return program;
+}
+
+/** Adds the table's commands; one that is called is handed to `found` with its arguments and options. */
+function addCommands(
+  program: Command,
+  found: (command: CommandSpec, args: readonly string[], options: Record<string, unknown>) => void,
+): void {
   const parents = new Map<string, Command>();
-  for (const [name, summary] of Object.entries(PARENTS)) {
-    parents.set(name, new Command(name).description(summary).usage('COMMAND').helpGroup('Groups:'));
+  for (const [name, { summary, group }] of Object.entries(PARENTS)) {
+    const parent = new Command(name).copyInheritedSettings(program).description(`${summary}.`).summary(summary);
+    parents.set(
+      name,
+      parent.usage('COMMAND').helpOption('--help', 'Show help').helpGroup(`${group}:`).helpCommand(false),
+    );
+    parent.showHelpAfterError(`Run 'layerctl ${name} --help' for its commands.`);
   }
   for (const spec of COMMANDS) {
+    const seen = new Set<Command>();
     for (const path of spec.paths) {
       const [first = '', second] = path.split(' ');
       const parent = second === undefined ? program : parents.get(first);
       if (parent === undefined) throw new TypeError(`the command '${path}' has no parent in the table`);
-      const command = commandOf(spec, path);
+      const command = commandOf(spec, path, program);
       command.action((...parts: unknown[]) => {
-        const options = { ...command.opts<Record<string, unknown>>(), ...values };
-        const args = parts
-          .slice(0, -2)
-          .flat()
-          .filter((arg): arg is string => typeof arg === 'string');
-        found({ type: 'run', command: spec, args, options, globals: program.opts() });
+        const args = parts.slice(0, -2).flat();
+        found(
+          spec,
+          args.filter((arg): arg is string => typeof arg === 'string'),
+          command.opts(),
+        );
       });
-      parent.addCommand(command);
+      // Of several names in one group, help lists the first.
+      parent.addCommand(command, { hidden: seen.has(parent) });
+      seen.add(parent);
+      // Help lists groups in the order of the table, so a group comes with the first command that is only in it.
+      if (parent !== program && path === spec.paths[0] && !program.commands.includes(parent))
+        program.addCommand(parent);
     }
   }
-  for (const parent of parents.values()) program.addCommand(parent);
-  return program;
+  for (const parent of parents.values()) {
+    if (!program.commands.includes(parent)) program.addCommand(parent);
+  }
 }
 
-function commandOf(spec: CommandSpec, path: string): Command {
+function commandOf(spec: CommandSpec, path: string, program: Command): Command {
   const name = path.split(' ').at(-1) ?? path;
   const command = new Command(name)
+    .copyInheritedSettings(program)
     .summary(spec.summary)
     .description(spec.description ?? `${spec.summary}.`)
     .helpOption('--help', 'Show help')
@@ -112,14 +140,15 @@ function commandOf(spec: CommandSpec, path: string): Command {
     const shown = arg.variadic === true ? `${arg.name} [${arg.name}...]` : arg.name;
     return arg.optional === true ? `[${shown}]` : shown;
   });
-  command.usage(['[OPTIONS]', ...args].join(' '));
+  command.usage([...(spec.options.length === 0 ? [] : ['[OPTIONS]']), ...args].join(' '));
   for (const arg of spec.args) {
     const dots = arg.variadic === true ? '...' : '';
     command.argument(arg.optional === true ? `[${arg.name}${dots}]` : `<${arg.name}${dots}>`, arg.description);
   }
   for (const option of spec.options) command.addOption(optionOf(option));
   if (spec.paths.length > 1) {
-    command.addHelpText('after', `\nAlso as:\n${spec.paths.map((other) => `  layerctl ${other}`).join('\n')}`);
+    const others = spec.paths.filter((other) => other !== path).map((other) => `  layerctl ${other}`);
+    command.addHelpText('after', `\nAlso as:\n${others.join('\n')}`);
   }
   if (spec.examples.length > 0) {
     const lines = spec.examples.map(([line, meaning]) => `  # ${meaning}\n  ${line}`);
@@ -134,8 +163,4 @@ function optionOf(spec: OptionSpec): Option {
     option.argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value]);
   }
   return option;
-}
-
-function descendants(command: Command): Command[] {
-  return command.commands.flatMap((child) => [child, ...descendants(child)]);
 }

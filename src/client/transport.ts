@@ -1,6 +1,10 @@
-import { Agent, request, type IncomingMessage, type RequestOptions } from 'node:http';
+import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Endpoint } from './endpoint.ts';
 import { ConnectionError, EngineError, kindOfStatus } from './errors.ts';
+
+// An import of these modules would also read their WebSocket, and with it load what fetch is made of: 20 ms of a command
+// that takes 60.
+const http = process.getBuiltinModule('node:http');
 
 /** How long connecting may take before the daemon counts as unreachable. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -75,7 +79,7 @@ export class Transport {
 
   async #attempt(call: Call, mayRepeat: boolean): Promise<IncomingMessage> {
     const { host } = this;
-    const { agent, send } = await this.#connections();
+    const { agent, send } = this.#connections();
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     call.signal?.throwIfAborted();
     const query = call.query === undefined || call.query.size === 0 ? '' : `?${call.query.toString()}`;
@@ -112,9 +116,9 @@ export class Transport {
   }
 
   /** The agent and the function to request with. HTTPS is loaded only where it is spoken. */
-  async #connections(): Promise<{ agent: Agent; send: (options: RequestOptions) => ReturnType<typeof request> }> {
+  #connections(): { agent: Agent; send: (options: RequestOptions) => ClientRequest } {
     if (this.#endpoint.transport === 'tcp' && this.#endpoint.tls) {
-      const https = await import('node:https');
+      const https = process.getBuiltinModule('node:https');
       this.#agent ??= new https.Agent({
         keepAlive: true,
         ca: this.#tls?.ca,
@@ -124,8 +128,8 @@ export class Transport {
       });
       return { agent: this.#agent, send: (options) => https.request(options) };
     }
-    this.#agent ??= new Agent({ keepAlive: true });
-    return { agent: this.#agent, send: (options) => request(options) };
+    this.#agent ??= new http.Agent({ keepAlive: true });
+    return { agent: this.#agent, send: (options) => http.request(options) };
   }
 
   #target(): RequestOptions {

@@ -64,7 +64,7 @@ function subcommands(path: readonly string[], current: string): Completion {
       const isBelow = path.every((word, index) => parts[index] === word);
       const next = parts[path.length];
       if (!isBelow || next === undefined) continue;
-      words.set(next, parts.length > path.length + 1 ? (PARENTS[next] ?? summary) : summary);
+      words.set(next, parts.length > path.length + 1 ? (PARENTS[next]?.summary ?? summary) : summary);
     }
   }
   if (path.length === 0) words.set('help', 'Show help for a command');

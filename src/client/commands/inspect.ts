@@ -4,7 +4,7 @@ import { DocumentFormat } from '../format/format.ts';
 import { alignTabs } from '../format/table.ts';
 import { humanSize, shortenId } from '../format/units.ts';
 import { stringify } from '../json.ts';
-import { Exit, type Context, type ExitStatus, type Run } from './command.ts';
+import type { Context, ExitStatus, Run } from './command.ts';
 import { forEachName } from './each.ts';
 
 interface Options {
@@ -35,19 +35,12 @@ export const inspect: Run<Options> = async (context, names, options) => {
   const { platform } = options;
   if (options.format === undefined) {
     const found: unknown[] = [];
-    // What was found is one document, printed before the failures are told, so that both can be read.
-    const failures: LayerdError[] = [];
-    for (const name of names) {
-      try {
-        found.push(await client.inspect(name, { platform, signal }));
-      } catch (error) {
-        if (!(error instanceof LayerdError) || error.kind !== 'not-found') throw error;
-        failures.push(error);
-      }
-    }
-    await out.line(stringify(found, 4));
-    for (const { message } of failures) await context.err.line(`layerctl: ${message}`);
-    return failures.length === 0 ? Exit.ok : Exit.failure;
+    return forEachName(
+      context,
+      names,
+      async (name) => void found.push(await client.inspect(name, { platform, signal })),
+      () => out.line(stringify(found, 4)),
+    );
   }
   const format = new DocumentFormat(options.format, OPTIONAL_FIELDS);
   return forEachName(context, names, async (name) => {

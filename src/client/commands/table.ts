@@ -251,10 +251,10 @@ export const COMMANDS: readonly CommandSpec[] = [
 ];
 
 /** What the words before the subcommand stand for, in help. */
-export const PARENTS: Readonly<Record<string, string>> = {
-  image: 'Commands on images, under the names that docker has for them',
-  manifest: 'Manifests in registries',
-  system: 'Commands on the daemon, under the names that docker has for them',
+export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
+  manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
+  image: { summary: 'Commands on images: ls, inspect, history, pull, rm', group: 'As docker groups them' },
+  system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
 };
 
 /** Options before the command. */

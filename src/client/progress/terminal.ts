@@ -10,6 +10,8 @@ const FRAME_MS = 50;
 /** A bar is at most and at least so wide; where there is less room there is none. */
 const MAX_BAR = 50;
 const MIN_BAR = 8;
+/** What a line has beside its text, bar and sizes: brackets, spaces, and the last column, which stays free. */
+const LINE_FRAME = 6;
 
 /** What the view needs of time. */
 export interface Clock {
@@ -132,7 +134,7 @@ export class TerminalView implements ProgressView {
     const phase = phaseOf(layer);
     if (layer.total > 0 || layer.current > 0) {
       const sizes = sizesOf(layer);
-      const room = Math.min(MAX_BAR, columns - width(text) - width(sizes) - 5);
+      const room = Math.min(MAX_BAR, columns - width(text) - width(sizes) - LINE_FRAME);
       const bar = layer.total > 0 && room >= MIN_BAR ? ` ${drawBar(layer.current / layer.total, room)}` : '';
       return clip(`${text}${bar}  ${sizes}`, columns);
     }
