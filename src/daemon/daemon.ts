@@ -80,7 +80,6 @@ export class Daemon {
       log,
     });
     const daemon = new Daemon(config, log, engine, listeners, undo.move());
-    daemon.#parts.defer(() => listeners.close(daemon.config.shutdownTimeout * MS));
     engine.reconcile();
     log.info('layerd is ready', { addresses: listeners.addresses, dataRoot, version });
     return daemon;
@@ -116,8 +115,12 @@ export class Daemon {
    * of a transfer stays; requests under way have the shutdown timeout to end.
    */
   async stop(): Promise<void> {
-    await this.#engine.interrupt();
-    await this.#parts.disposeAsync();
+    try {
+      // Both at once: nobody new is let in while what is under way comes to its end.
+      await Promise.all([this.#listeners.close(this.#config.shutdownTimeout * MS), this.#engine.interrupt()]);
+    } finally {
+      await this.#parts.disposeAsync();
+    }
   }
 }
 
