@@ -21,9 +21,12 @@ export interface DaemonOptions {
   readonly passed: readonly PassedSocket[];
 }
 
-/** The data root can be passed through by root's group, so that mounts in it can be reached, and read by nobody else. */
+/** As dockerd's: root's group may pass through to what is mounted below, nobody else gets in. */
 const DATA_ROOT_MODE = 0o710;
+/** Members of the socket's group have to pass through to it. */
 const EXEC_ROOT_MODE = 0o711;
+/** Without root everything is the user's own. */
+const PRIVATE_MODE = 0o700;
 const MS = 1000;
 
 /**
@@ -132,7 +135,7 @@ export function effectiveLevel(config: Config): Config['logLevel'] {
 /** Creates a directory where there is none, and returns its path without symbolic links. */
 function prepareDirectory(what: string, path: string, mode: number): string {
   try {
-    makeDirectory(path, mode);
+    makeDirectory(path, process.geteuid?.() === 0 ? mode : PRIVATE_MODE);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return realpathSync(path);
   } catch (error) {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { describe, it } from 'node:test';
 import { Daemon, ROOT } from '../support/daemon.ts';
-import { needs, run, Running } from '../support/process.ts';
+import { needs, run, Running, scratch } from '../support/process.ts';
 
 const LAYERD = `${ROOT}/bin/layerd`;
 
@@ -27,7 +27,7 @@ describe('the daemon', () => {
       await using daemon = await Daemon.prepare();
       const running = await serve(daemon);
       assert.equal(readFileSync(daemon.pidfile, 'utf8'), `${running.child.pid ?? 0}\n`);
-      assert.equal(statSync(daemon.dataRoot).mode & 0o777, 0o710);
+      assert.equal(statSync(daemon.dataRoot).mode & 0o777, process.geteuid?.() === 0 ? 0o710 : 0o700);
       assert.match((await daemon.request('/nonsense')).body, /^\{"message":/);
       const { code, stdout, stderr } = await running.kill(signal);
       assert.equal(code, 0, stderr);
@@ -152,6 +152,35 @@ describe('the daemon', () => {
     await receiver.until('the reload', ({ stdout }) => /RELOADING=1\nMONOTONIC_USEC=\d+\n.*READY=1/s.test(stdout));
     assert.equal((await running.kill('SIGTERM')).code, 0);
     await receiver.until('the end', ({ stdout }) => stdout.includes('STOPPING=1'));
+  });
+});
+
+describe('the daemon of a user', { skip: needs('root') }, () => {
+  it('has its socket in XDG_RUNTIME_DIR and its data in XDG_DATA_HOME, for nobody else', async () => {
+    await using folder = await scratch('user');
+    const nobody = 65534;
+    chownSync(folder.path, nobody, nobody);
+    const env = { XDG_RUNTIME_DIR: folder.path, XDG_DATA_HOME: `${folder.path}/share`, HOME: folder.path };
+    // An installed copy is readable by everybody; a checkout may lie where only its owner gets, so its directory is held
+    // open by the capability to read and search.
+    const user = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
+    const reading = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search'];
+    await using running = new Running('setpriv', [...user, ...reading, LAYERD], { env });
+    await running.until('the daemon', ({ stderr }) => stderr.includes('layerd is ready'));
+    const { uid, mode } = statSync(`${folder.path}/share/layerd`);
+    assert.deepEqual([uid, mode & 0o777], [nobody, 0o700]);
+    const socket = `${folder.path}/layerd/layerd.sock`;
+    assert.equal(statSync(socket).uid, nobody);
+    assert.ok(running.stderr.includes(`addresses=unix://${socket}`));
+    assert.equal((await running.kill('SIGTERM')).code, 0);
+  });
+
+  it('is not started without XDG_RUNTIME_DIR', async () => {
+    const args = ['--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=+dac_read_search'];
+    const env = { XDG_RUNTIME_DIR: undefined };
+    const { code, stderr } = await run('setpriv', [...args, '--ambient-caps=+dac_read_search', LAYERD], { env });
+    assert.equal(code, 1);
+    assert.match(stderr, /^layerd: XDG_RUNTIME_DIR is not set[^\n]*\n$/);
   });
 });
 
