@@ -134,7 +134,7 @@ export class Engine {
       images: new Images({ store, puller, remover, remote, host }),
       events,
       registries: () => this.#registryReports(),
-      hostNames: [],
+      hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,
         gitCommit: '',

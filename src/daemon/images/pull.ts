@@ -10,7 +10,7 @@ import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import { parseManifest } from '../registry/manifest.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
-import type { Interest, TransferQueue, TransferRequest } from '../transfers/queue.ts';
+import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { chainIds } from './chain.ts';
 import { parseImageConfig } from './config.ts';
 import type { BlobSource, Fetcher } from './fetch.ts';
@@ -221,7 +221,7 @@ class Pull {
       return this.#describe(document, kind, undefined);
     }
     manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-    const [config] = await Promise.all([this.#config(manifest.config), this.#obtainLayers(manifest)]);
+    const [config] = await settle([this.#config(manifest.config), this.#obtainLayers(manifest)]);
     this.#checkConfig(config, manifest, document.descriptor.digest);
     return this.#describe(document, kind, config);
   }
@@ -276,41 +276,53 @@ class Pull {
     );
   }
 
-  /** Joins the transfers of the blobs and waits for all of them; when one fails, lets go of the others. */
+  /**
+   * Joins the transfers of the blobs and waits for all of them; when one fails, lets go of the others. Returns or throws
+   * only when nothing that it began goes on, so that what is left over can be collected.
+   */
   async #obtain(
     wanted: readonly { descriptor: Descriptor; kind: TransferRequest['kind'] }[],
     bars?: ReadonlyMap<Digest, LayerProgress>,
   ): Promise<void> {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#request.signal, stop.signal]);
+    await settle(
+      wanted.map(async ({ descriptor, kind }) => {
+        try {
+          await this.#obtainOne(descriptor, kind, signal, bars?.get(descriptor.digest));
+        } catch (error) {
+          // What stopped the first one is what the others are told.
+          stop.abort(error);
+          throw stop.signal.reason;
+        }
+      }),
+    );
+  }
+
+  async #obtainOne(
+    { digest, size }: Descriptor,
+    kind: TransferRequest['kind'],
+    signal: AbortSignal,
+    bar: LayerProgress | undefined,
+  ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
-    const { signal } = this.#request;
-    const interests = new Set<Interest>();
-    const release = async (): Promise<void> => {
-      await Promise.all([...interests].map((interest) => interest.release()));
-    };
-    const abort = (): void => void release();
-    signal.addEventListener('abort', abort);
-    try {
-      await Promise.all(
-        wanted.map(async ({ descriptor: { digest, size }, kind }) => {
-          this.#lease.add([digest]);
-          const remaining = size - Math.min(size, await content.ingestSize(digest));
-          const bar = bars?.get(digest);
-          // More than once where another party had the same blob fetched as something else.
-          while (!fetcher.isComplete({ digest, kind })) {
-            signal.throwIfAborted();
-            const interest = transfers.join({ digest, size, remaining, kind }, this.#source, (status) =>
-              bar?.update(status),
-            );
-            interests.add(interest);
-            await interest.done;
-          }
-          bar?.complete();
-        }),
-      );
-    } finally {
-      signal.removeEventListener('abort', abort);
-      await release();
+    this.#lease.add([digest]);
+    const remaining = size - Math.min(size, await content.ingestSize(digest));
+    // More than once where another party had the same blob fetched as something else.
+    while (!fetcher.isComplete({ digest, kind })) {
+      signal.throwIfAborted();
+      const request = { digest, size, remaining, kind };
+      const interest = transfers.join(request, this.#source, (status) => bar?.update(status));
+      const release = (): void => void interest.release();
+      signal.addEventListener('abort', release);
+      try {
+        await interest.done;
+      } finally {
+        signal.removeEventListener('abort', release);
+        await interest.release();
+      }
     }
+    bar?.complete();
   }
 
   #describe(
@@ -378,6 +390,14 @@ class Pull {
     this.#parts.onCommit();
     return changed;
   }
+}
+
+/** Waits until all have ended, whatever becomes of each; throws what the first one that failed threw. */
+async function settle<T extends readonly Promise<unknown>[]>(
+  all: readonly [...T],
+): Promise<{ [I in keyof T]: Awaited<T[I]> }> {
+  await Promise.allSettled(all);
+  return Promise.all(all);
 }
 
 /** Refuses layers that cannot be stored: those the registry does not hold, and those of unknown kinds. */

@@ -31,17 +31,17 @@ export class Database {
 
   /** All rows of a query. */
   all<T extends object = Row>(sql: string, ...values: SQLInputValue[]): T[] {
-    return this.#prepare(sql).all(...values) as T[];
+    return understood(() => this.#prepare(sql).all(...values)) as T[];
   }
 
   /** The first row of a query. */
   get<T extends object = Row>(sql: string, ...values: SQLInputValue[]): T | undefined {
-    return this.#prepare(sql).get(...values) as T | undefined;
+    return understood(() => this.#prepare(sql).get(...values)) as T | undefined;
   }
 
   /** Runs a statement; returns how many rows it changed and the row ID it inserted. */
   run(sql: string, ...values: SQLInputValue[]): { changes: number; lastInsertRowid: number } {
-    const { changes, lastInsertRowid } = this.#prepare(sql).run(...values);
+    const { changes, lastInsertRowid } = understood(() => this.#prepare(sql).run(...values));
     return { changes: Number(changes), lastInsertRowid: Number(lastInsertRowid) };
   }
 
@@ -55,9 +55,13 @@ export class Database {
     this.#afterCommit = callbacks;
     let result: T;
     try {
-      this.#db.exec('BEGIN IMMEDIATE');
+      understood(() => {
+        this.#db.exec('BEGIN IMMEDIATE');
+      });
       result = body();
-      this.#db.exec('COMMIT');
+      understood(() => {
+        this.#db.exec('COMMIT');
+      });
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
@@ -99,5 +103,44 @@ export class Database {
     migrations.slice(version).forEach((migration, index) => {
       this.#db.exec(`BEGIN IMMEDIATE; ${migration}; PRAGMA user_version = ${version + index + 1}; COMMIT`);
     });
+  }
+}
+
+/** SQLite's primary result codes (sqlite.org/rescode.html) that say something about the disk. */
+const SQLITE_READONLY = 8;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+
+/** Says what the disk refused the database, in words that tell the user what to do. */
+function understood<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const { errcode = 0 } = error as { errcode?: number };
+    // The extended codes have the primary one in their low byte.
+    switch (errcode & 0xff) {
+      case SQLITE_FULL:
+        throw new LayerdError(
+          'no-space',
+          'cannot write the metadata: no space left on the device of the data root; free some space and try again',
+          { cause: error },
+        );
+      case SQLITE_READONLY:
+        throw new LayerdError(
+          'no-space',
+          'cannot write the metadata: the data root is not writable; check its mount and its owner',
+          {
+            cause: error,
+          },
+        );
+      case SQLITE_CORRUPT:
+        throw new LayerdError(
+          'corrupt',
+          'the metadata database of the data root is damaged; restore it from a backup',
+          { cause: error },
+        );
+      default:
+        throw error;
+    }
   }
 }
