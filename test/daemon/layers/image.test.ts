@@ -488,8 +488,8 @@ describe('an EROFS image of a layer', () => {
       assert.deepEqual(await build(bytes, pieces, 97), layer);
       assert.deepEqual(await readFile(pieces), await readFile(image));
       assert.equal((await stat(image)).size, layer.imageSize);
-      if (skipMounting !== false) return t.diagnostic(`not mounted: ${skipMounting}`);
-      assertTree(await mountedTree(image, folder), tree);
+      if (skipMounting === false) assertTree(await mountedTree(image, folder), tree);
+      else t.diagnostic(`not mounted: ${skipMounting}`);
     });
   }
 

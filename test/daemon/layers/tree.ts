@@ -29,7 +29,7 @@ export interface Node {
   device?: number;
   target?: string;
   content?: string;
-  xattrs?: Record<string, string>;
+  xattrs?: Record<string, string> | undefined;
 }
 
 export async function scratch(t: TestContext): Promise<string> {
