@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rmdir, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { release } from 'node:os';
 import { join } from 'node:path';
@@ -62,26 +62,25 @@ export async function mountImage(layers: readonly string[], target: string): Pro
     );
   }
   const folder = `${target}.layers`;
-  const mounted: string[] = [];
+  await mkdir(folder, { recursive: true });
+  // On a file system of its own the directories of the layers outlive their names, and go with one unmount.
+  await mount(['-t', 'tmpfs', '-o', 'mode=700,size=1m', 'tmpfs', folder]);
   try {
-    // overlayfs wants at least two lower directories; the empty one also keeps whiteouts of the lowest layer from showing.
-    await mkdir(join(folder, 'empty'), { recursive: true });
     for (const [index, image] of layers.entries()) {
       const directory = join(folder, String(index));
       await mkdir(directory);
       await mountErofs(image, directory);
-      mounted.push(directory);
     }
+    // overlayfs wants at least two lower directories; the empty one also keeps whiteouts of the lowest layer from showing.
+    await mkdir(join(folder, 'empty'));
     // Short names, relative to the folder, because all options together have one page.
     const lower = [...Array.from(layers.keys()).reverse(), 'empty'].join(':');
-    await mount(
-      ['-t', 'overlay', '-o', `ro,redirect_dir=nofollow,metacopy=off,lowerdir=${lower}`, 'overlay', target],
-      folder,
-    );
+    const options = `ro,redirect_dir=nofollow,metacopy=off,lowerdir=${lower}`;
+    await mount(['-t', 'overlay', '-o', options, 'overlay', target], folder);
   } finally {
     // overlayfs holds what it stands on by itself.
-    for (const directory of mounted) await unmount(directory);
-    await rm(folder, { recursive: true, force: true });
+    await unmount(folder);
+    await rmdir(folder);
   }
 }
 

@@ -48,7 +48,7 @@ export class Receiver {
   run(): Digest {
     const { blobPath, resumeAt, expected } = this.#request;
     try {
-      const isComplete = resumeAt >= expected.size;
+      const isComplete = resumeAt > 0 && resumeAt >= expected.size;
       // A blob that is complete may be a stored one, which nothing must write to.
       const file = openSync(blobPath, isComplete ? 'r' : resumeAt > 0 ? 'r+' : 'w', 0o600);
       try {

@@ -9,8 +9,8 @@ export const MAX_PATH_BYTES = 4096;
 export const MAX_EXTENSION_BYTES = 1024 * 1024;
 /** Pieces of data in a sparse file. */
 export const MAX_SPARSE_EXTENTS = 128 * 1024;
-/** User and group IDs are 32-bit. */
-const MAX_ID = 0xffffffff;
+/** User and group IDs are 32-bit; the last one means none. */
+const MAX_ID = 0xfffffffe;
 
 export type EntryKind = 'file' | 'directory' | 'symlink' | 'link' | 'character' | 'block' | 'fifo';
 

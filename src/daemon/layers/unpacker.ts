@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
@@ -174,7 +174,7 @@ class WorkerUnpacking implements Unpacking {
     const timer = setInterval(() => this.#report(), PROGRESS_MILLISECONDS);
     const outcome = worker.run(this.#request);
     this.#begun.resolve(undefined);
-    this.#settle(await outcome);
+    await this.#settle(await outcome);
     clearInterval(timer);
   }
 
@@ -203,7 +203,7 @@ class WorkerUnpacking implements Unpacking {
   }
 
   async abort(): Promise<void> {
-    if (this.#worker === undefined) this.#settle({ stopped: true });
+    if (this.#worker === undefined) await this.#settle({ stopped: true });
     else if (!this.isSettled) this.#worker.ring.close();
     await this.settled;
   }
@@ -216,7 +216,7 @@ class WorkerUnpacking implements Unpacking {
     );
   }
 
-  #settle(outcome: JobOutcome): void {
+  async #settle(outcome: JobOutcome): Promise<void> {
     const { expected, imagePath } = this.#request;
     this.isSettled = true;
     // Whoever waits for room learns it now.
@@ -227,8 +227,8 @@ class WorkerUnpacking implements Unpacking {
       this.#result.resolve(outcome.layer);
       return;
     }
-    // A worker that ended on its own could not remove it.
-    if (this.#worker !== undefined) rmSync(imagePath, { force: true });
+    // A worker that crashed could not remove it. What cannot be removed here either goes at the next start.
+    if (this.#worker !== undefined) await rm(imagePath, { force: true }).catch(() => undefined);
     this.#result.reject(
       'failure' in outcome
         ? new LayerdError(outcome.failure.kind, outcome.failure.message)

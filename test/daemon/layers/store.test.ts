@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { LayerStore } from '../../../src/daemon/layers/store.ts';
+import type { UnpackedLayer } from '../../../src/daemon/layers/layer.ts';
+import { Database } from '../../../src/daemon/metadata/database.ts';
+import type { Digest } from '../../../src/protocol/digest.ts';
+import { scratch } from './tree.ts';
+
+const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
+
+async function open(
+  t: TestContext,
+): Promise<{ db: Database; store: LayerStore; root: string; reopen: () => LayerStore }> {
+  const root = await scratch(t);
+  const db = new Database(join(root, 'metadata.db'));
+  t.after(() => db.close());
+  const reopen = (): LayerStore => new LayerStore({ db, root, now: () => 5 });
+  return { db, store: reopen(), root, reopen };
+}
+
+async function put(store: LayerStore, blob: Digest, diffId: Digest, content = 'image'): Promise<void> {
+  const path = store.temporaryPath(blob);
+  await writeFile(path, content);
+  const unpacked: UnpackedLayer = { diffId, digest: blob, size: 10, imageSize: content.length, blobSize: 3 };
+  store.commit(unpacked, path);
+}
+
+/** Removed files go in the background; a turn of the file system later they are gone. */
+async function isEmptied(folder: string): Promise<void> {
+  while ((await readdir(folder)).length > 0) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('a layer store', () => {
+  it('shows a layer once it is committed, under its diff ID', async (t) => {
+    const { store, root } = await open(t);
+    assert.equal(store.has(digest('d')), false);
+    assert.equal(store.diffIdOf(digest('b')), undefined);
+    await put(store, digest('b'), digest('d'));
+    assert.deepEqual(store.get(digest('d')), { diffId: digest('d'), size: 10, imageSize: 5 });
+    assert.equal(store.diffIdOf(digest('b')), digest('d'));
+    assert.equal(store.path(digest('d')), join(root, 'layers/sha256', `${'d'.repeat(64)}.erofs`));
+    assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'image');
+  });
+
+  it('keeps one image of a diff ID that several blobs unpack to', async (t) => {
+    const { store } = await open(t);
+    await put(store, digest('a'), digest('d'), 'first');
+    await put(store, digest('b'), digest('d'), 'again');
+    assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'first');
+    assert.deepEqual([store.diffIdOf(digest('a')), store.diffIdOf(digest('b'))], [digest('d'), digest('d')]);
+    await assert.rejects(readFile(store.temporaryPath(digest('b'))), { code: 'ENOENT' });
+  });
+
+  it('removes rows with the transaction and files after it', async (t) => {
+    const { store, db, root } = await open(t);
+    await put(store, digest('b'), digest('d'));
+    assert.throws(() =>
+      db.transaction(() => {
+        store.remove([digest('d')]);
+        throw new Error('rolled back');
+      }),
+    );
+    assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'image');
+    assert.ok(store.has(digest('d')));
+
+    store.remove([digest('d'), digest('e')]);
+    assert.equal(store.has(digest('d')), false);
+    assert.equal(store.diffIdOf(digest('b')), undefined);
+    // A pull that starts just after commits the same layer again; that one stays.
+    await put(store, digest('b'), digest('d'), 'new one');
+    await isEmptied(join(root, 'layers/trash'));
+    assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'new one');
+  });
+
+  it('sweeps what a crash left, at any point', async (t) => {
+    const { store, root, reopen } = await open(t);
+    await put(store, digest('a'), digest('1'));
+    await put(store, digest('b'), digest('2'));
+    await put(store, digest('c'), digest('3'));
+    // Killed while unpacking, between rename and row, between row and trash; files lost or cut by a power loss.
+    await writeFile(store.temporaryPath(digest('f')), 'half');
+    await writeFile(store.path(digest('4')), 'no row');
+    await writeFile(join(root, 'layers/trash/x'), 'trash');
+    await mkdir(join(root, 'layers/sha256/other'));
+    await writeFile(store.path(digest('2')), 'cut');
+    const { rm } = await import('node:fs/promises');
+    await rm(store.path(digest('3')));
+
+    const again = reopen();
+    await again.sweep();
+    assert.deepEqual(await readdir(join(root, 'layers/sha256')), [`${'1'.repeat(64)}.erofs`]);
+    assert.deepEqual(await readdir(join(root, 'layers/unpacking')), []);
+    assert.deepEqual(await readdir(join(root, 'layers/trash')), []);
+    assert.deepEqual([again.has(digest('1')), again.has(digest('2')), again.has(digest('3'))], [true, false, false]);
+    assert.deepEqual([again.diffIdOf(digest('a')), again.diffIdOf(digest('b'))], [digest('1'), undefined]);
+  });
+});
