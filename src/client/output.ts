@@ -21,11 +21,12 @@ export class Output {
   }
 
   get columns(): number {
-    return this.#stream.columns ?? DEFAULT_COLUMNS;
+    // A terminal that does not know its size says 0.
+    return this.#stream.columns === undefined || this.#stream.columns === 0 ? DEFAULT_COLUMNS : this.#stream.columns;
   }
 
   get rows(): number {
-    return this.#stream.rows ?? DEFAULT_ROWS;
+    return this.#stream.rows === undefined || this.#stream.rows === 0 ? DEFAULT_ROWS : this.#stream.rows;
   }
 
   /** Writes the text and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */
