@@ -130,12 +130,14 @@ export async function beginPull(stack: Stack, name: string, blob: Blob): Promise
 /** Waits until bytes of the blob have reached the disk. */
 export async function untilArriving({ dataRoot }: Daemon, { digest }: Blob): Promise<void> {
   const ingest = join(dataRoot, 'ingest', hexOf(digest));
-  for (const deadline = Date.now() + INGEST_TIMEOUT_MS; ; await sleep(INGEST_POLL_MS)) {
-    const size = await stat(ingest).then(
-      (found) => found.size,
-      () => 0,
+  const deadline = Date.now() + INGEST_TIMEOUT_MS;
+  const arrived = async (): Promise<boolean> =>
+    stat(ingest).then(
+      ({ size }) => size > 0,
+      () => false,
     );
-    if (size > 0) return;
+  while (!(await arrived())) {
     assert.ok(Date.now() < deadline, `nothing of ${digest} arrived`);
+    await sleep(INGEST_POLL_MS);
   }
 }
