@@ -13,7 +13,7 @@ import { indented, megabytes, table } from './demo/text.ts';
 import { ensure } from './packages.ts';
 
 /** What a connection to the sample registry gets, in bytes a second, so that there is something to see. */
-const LINK_SPEED = 6_000_000;
+const LINK_SPEED = 2_500_000;
 /** How long Docker Hub may take to answer before the demo goes on without it. */
 const HUB_TIMEOUT_MS = 4000;
 /** How long the last event may take to arrive. */
@@ -78,7 +78,7 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
   const names = source === undefined ? asked : source.samples.map(({ name }) => `${source.proxy.host}/${name}`);
   chapter(
     source === undefined
-      ? `Pulling ${names.join(' and ')} from Docker Hub`
+      ? `Pulling ${names.join(' and ')}`
       : 'Two pulls at once, of images that share two of their three layers',
   );
   for (const name of names) say(`$ layerctl pull ${name} &`);
@@ -91,7 +91,7 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
       }),
     );
   }
-  say(`both in ${((performance.now() - started) / 1000).toFixed(1)} s: fetched, verified, and ready to mount`);
+  say(`${names.length === 1 ? '' : 'all '}in ${((performance.now() - started) / 1000).toFixed(1)} s: fetched, verified, and ready to mount`);
 
   if (source !== undefined) {
     chapter('What crossed the network: every blob once, whoever asked for it');
@@ -106,7 +106,7 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
   while (!events.some(({ Action }) => Action === 'delete') && performance.now() < deadline) await sleep(10);
   for (const { Type, Action, Actor, time } of events) {
     const clock = new Date(time * 1000).toISOString().slice(11, 19);
-    say(`${clock}  ${Type} ${Action}  ${Actor.Attributes['name'] ?? Actor.ID}`);
+    say(`${clock}  ${Type} ${Action.padEnd(6)}  ${Actor.ID}`);
   }
   const seconds = ((performance.now() - begun) / 1000).toFixed(0);
   console.log(

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream';
 import { Style } from './format/style.ts';
 
-/** What a terminal without a size of its own is taken to be. */
+/** What a terminal is taken to be that does not say its size, or says 0. */
 const DEFAULT_COLUMNS = 80;
 const DEFAULT_ROWS = 24;
 
@@ -21,12 +21,11 @@ export class Output {
   }
 
   get columns(): number {
-    // A terminal that does not know its size says 0.
-    return this.#stream.columns === undefined || this.#stream.columns === 0 ? DEFAULT_COLUMNS : this.#stream.columns;
+    return this.#stream.columns || DEFAULT_COLUMNS;
   }
 
   get rows(): number {
-    return this.#stream.rows === undefined || this.#stream.rows === 0 ? DEFAULT_ROWS : this.#stream.rows;
+    return this.#stream.rows || DEFAULT_ROWS;
   }
 
   /** Writes the text and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */

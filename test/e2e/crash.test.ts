@@ -5,7 +5,15 @@ import { describe, it } from 'node:test';
 import { Daemon, startDaemon } from '../support/daemon.ts';
 import { bulk, image, layer, type TestImage, type TestLayer } from '../support/images.ts';
 import { must, needs, run, scratch } from '../support/process.ts';
-import { assertStoreHolds, failed, startStack, storeFiles, succeeded, type Stack } from '../support/stack.ts';
+import {
+  assertStoreHolds,
+  beginPull,
+  failed,
+  startStack,
+  storeFiles,
+  succeeded,
+  type Stack,
+} from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
 
@@ -15,14 +23,7 @@ async function halfway(stack: Stack): Promise<{ base: TestLayer; big: TestLayer;
   const big = await bulk('halfway', 3 * MIB);
   const pushed = await stack.push('halfway:1', image({ layers: [base, big] }));
   stack.proxy.inject({ path: new RegExp(big.digest), stallAfter: MIB });
-  const path = `/images/create?fromImage=${encodeURIComponent(stack.ref('halfway'))}&tag=1`;
-  const response = await stack.daemon.open(path, { method: 'POST' });
-  // Its end comes with the daemon's.
-  response.on('error', () => undefined);
-  for (let text = ''; !/"Downloading"[^\n]*"current":[1-9]/.test(text);) {
-    text += String(await new Promise((resolve) => response.once('data', resolve)));
-  }
-  response.resume();
+  await beginPull(stack, 'halfway:1', big);
   return { base, big, pushed };
 }
 

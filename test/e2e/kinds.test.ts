@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it } from 'node:test';
 import { MediaType } from '../../src/protocol/media-types.ts';
 import {
   artifact,
@@ -25,10 +25,10 @@ import { assertStoreHolds, failed, startStack, succeeded, type Stack } from '../
 
 describe('images of every kind', { skip: needs('docker', 'docker-registry') }, () => {
   let stack: Stack;
-  before(async () => {
+  beforeEach(async () => {
     stack = await startStack();
   });
-  after(() => stack.stop());
+  afterEach(() => stack.stop());
 
   /** Pulls, checks what is stored, lets the file system's own checker judge every layer, and removes it again. */
   async function accepted(name: string, pushed: TestImage, id = pushed.id): Promise<void> {

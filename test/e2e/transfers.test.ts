@@ -1,29 +1,21 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it } from 'node:test';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
 import { needs } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startProxy, type Seen } from '../support/proxy.ts';
-import { assertStoreHolds, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
+import { assertStoreHolds, beginPull, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
 const BIG = 3 * MIB;
 
-interface Progress {
-  readonly id?: string;
-  readonly status?: string;
-  readonly progressDetail?: { readonly current?: number; readonly total?: number };
-  readonly error?: string;
-}
-
 describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
   let stack: Stack;
-  before(async () => {
+  beforeEach(async () => {
     stack = await startStack();
   });
-  after(() => stack.stop());
-  beforeEach(() => stack.proxy.reset());
+  afterEach(() => stack.stop());
 
   const pull = (name: string): ReturnType<Stack['daemon']['docker']> => stack.daemon.docker('pull', stack.ref(name));
   const remove = async (...names: string[]): Promise<void> => {
@@ -36,22 +28,6 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
   /** The first byte that each request of the blob asked for. */
   const offsets = (requests: readonly Seen[]): number[] =>
     requests.map(({ range }) => Number(/^bytes=(\d+)-/.exec(range ?? 'bytes=0-')?.[1]));
-  /** A pull over the API that is left once bytes of a layer have arrived. */
-  const pullUntilBytesArrive = async (name: string): Promise<void> => {
-    const [repository = '', tag = ''] = name.split(':');
-    const path = `/images/create?fromImage=${encodeURIComponent(stack.ref(repository))}&tag=${tag}`;
-    const leave = new AbortController();
-    try {
-      for await (const line of stack.daemon.lines<Progress>(path, { method: 'POST', signal: leave.signal })) {
-        assert.equal(line.error, undefined);
-        if (line.status === 'Downloading' && (line.progressDetail?.current ?? 0) > 0) leave.abort();
-      }
-    } catch (error) {
-      if (!leave.signal.aborted) throw error;
-    }
-    assert.ok(leave.signal.aborted, 'the pull ended before it was left');
-  };
-
   it('of layers that two pulls share happen once, and both pulls see all of it', async () => {
     const base = await bulk('shared base', MIB);
     const [one, two] = (await Promise.all(
@@ -96,7 +72,8 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
     const big = await bulk('client gone', BIG);
     const pushed = await stack.push('gone:1', image({ layers: [big] }));
     stack.proxy.inject({ path: only(big), stallAfter: MIB });
-    await pullUntilBytesArrive('gone:1');
+    const leave = await beginPull(stack, 'gone:1', big);
+    leave();
     await stack.proxy.until('the transfer to stop', (seen) =>
       seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
     );
@@ -112,14 +89,16 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
   it('go on while another client still wants them', async () => {
     const big = await bulk('one of two leaves', BIG);
     await stack.push('leave:1', image({ layers: [big] }));
-    await stack.push('stay:1', image({ layers: [big, await layer([{ name: 'stay' }])] }));
+    const stays = await stack.push('stay:1', image({ layers: [big, await layer([{ name: 'stay' }])] }));
     let release = (): void => undefined;
     stack.proxy.inject({ path: only(big), stallAfter: MIB, until: new Promise<void>((done) => (release = done)) });
+    const leave = await beginPull(stack, 'leave:1', big);
     const staying = pull('stay:1');
-    await stack.proxy.until('the transfer', (seen) =>
-      seen.some(({ path, bytes }) => only(big).test(path) && bytes > 0),
+    const top = stays.layers[1]?.digest ?? '-';
+    await stack.proxy.until('the second pull', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(top) && end === 'complete'),
     );
-    await pullUntilBytesArrive('leave:1');
+    leave();
     release();
     succeeded(await staying);
     // What the client that left had asked for is kept for a resume.

@@ -10,7 +10,7 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const LAYERD = join(ROOT, 'bin/layerd');
 const LAYERCTL = join(ROOT, 'bin/layerctl');
 /** No client of a test takes this long. */
-const CLIENT_TIMEOUT_MS = 60_000;
+const CLIENT_TIMEOUT_MS = 30_000;
 /** How long a daemon may take until it answers. */
 const START_TIMEOUT_MS = 30_000;
 

@@ -1,12 +1,18 @@
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hexOf } from '../../src/protocol/digest.ts';
 import type { Daemon, DaemonOptions } from './daemon.ts';
 import { startDaemon } from './daemon.ts';
-import { push, type PushOptions, type TestImage } from './images.ts';
+import { push, type Blob, type PushOptions, type TestImage } from './images.ts';
 import type { Outcome } from './process.ts';
 import { startProxy, type Proxy } from './proxy.ts';
 import { startRegistry, type Registry, type RegistryOptions } from './registry.ts';
+
+/** How long the first bytes of a blob may take to reach the disk, and how often they are looked for. */
+const INGEST_TIMEOUT_MS = 20_000;
+const INGEST_POLL_MS = 10;
 
 /** A registry, the proxy in front of it and a daemon that pulls through it. */
 export interface Stack extends AsyncDisposable {
@@ -103,4 +109,35 @@ export async function assertStoreHolds(dataRoot: string, ...images: readonly Tes
     layers: sorted(all.flatMap((image) => image.layers.map(({ diffId }) => diffId))),
     ingests: [],
   });
+}
+
+/**
+ * Begins a pull over the API and waits until bytes of the blob have reached the disk. The result ends it as a client does
+ * that goes away.
+ */
+export async function beginPull(stack: Stack, name: string, blob: Blob): Promise<() => void> {
+  const [repository = '', tag = ''] = name.split(':');
+  const path = `/images/create?fromImage=${encodeURIComponent(stack.ref(repository))}&tag=${tag}`;
+  const response = await stack.daemon.open(path, { method: 'POST' });
+  // A daemon that is killed ends it in the middle.
+  response.on('error', () => undefined).resume();
+  await untilArriving(stack.daemon, blob);
+  return () => {
+    response.destroy();
+  };
+}
+
+/** Waits until bytes of the blob have reached the disk. */
+export async function untilArriving({ dataRoot }: Daemon, { digest }: Blob): Promise<void> {
+  const ingest = join(dataRoot, 'ingest', hexOf(digest));
+  const deadline = Date.now() + INGEST_TIMEOUT_MS;
+  const arrived = async (): Promise<boolean> =>
+    stat(ingest).then(
+      ({ size }) => size > 0,
+      () => false,
+    );
+  while (!(await arrived())) {
+    assert.ok(Date.now() < deadline, `nothing of ${digest} arrived`);
+    await sleep(INGEST_POLL_MS);
+  }
 }

@@ -1,5 +1,5 @@
 import type { Router } from 'express';
-import { LayerdError } from '../../protocol/errors.ts';
+import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
 import { familiarName, parseImageAndTag } from '../../protocol/reference.ts';
@@ -80,7 +80,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
       try {
         await images.pull(request, (message) => stream.send(message));
       } catch (error) {
-        if (!stream.begun || request.signal.aborted) throw error;
+        if (!stream.begun || request.signal.aborted) throw withoutPrompt(error);
         stream.end(failureOf(error, call, log).message);
         return;
       }
@@ -89,6 +89,14 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
   );
 
   return router;
+}
+
+/**
+ * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
+ * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
+ */
+function withoutPrompt(error: unknown): unknown {
+  return isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
 }
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);

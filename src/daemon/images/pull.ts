@@ -221,7 +221,8 @@ class Pull {
       return this.#describe(document, kind, undefined);
     }
     manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-    const [config] = await settle([this.#config(manifest.config), this.#obtainLayers(manifest)]);
+    await this.#obtainImage(manifest);
+    const config = await this.#config(manifest.config);
     this.#checkConfig(config, manifest, document.descriptor.digest);
     return this.#describe(document, kind, config);
   }
@@ -254,7 +255,8 @@ class Pull {
     }
   }
 
-  async #obtainLayers(manifest: Manifest): Promise<void> {
+  /** Brings in the config and all layers, together, so that a failure of one ends the others. */
+  async #obtainImage(manifest: Manifest): Promise<void> {
     const { fetcher } = this.#parts;
     const bars = new Map<Digest, LayerProgress>();
     const missing: Descriptor[] = [];
@@ -271,7 +273,10 @@ class Pull {
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
     await this.#obtain(
-      missing.map((descriptor) => ({ descriptor, kind: 'layer' })),
+      [
+        { descriptor: manifest.config, kind: 'document' },
+        ...missing.map((descriptor) => ({ descriptor, kind: 'layer' as const })),
+      ],
       bars,
     );
   }
@@ -306,21 +311,37 @@ class Pull {
     bar: LayerProgress | undefined,
   ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
-    this.#lease.add([digest]);
-    const remaining = size - Math.min(size, await content.ingestSize(digest));
-    // More than once where another party had the same blob fetched as something else.
-    while (!fetcher.isComplete({ digest, kind })) {
-      signal.throwIfAborted();
-      const request = { digest, size, remaining, kind };
-      const interest = transfers.join(request, this.#source, (status) => bar?.update(status));
-      const release = (): void => void interest.release();
-      signal.addEventListener('abort', release);
-      try {
-        await interest.done;
-      } finally {
-        signal.removeEventListener('abort', release);
-        await interest.release();
-      }
+    // A failure also ends what has not joined its transfer yet and would join it after all others were let go.
+    const failure = new AbortController();
+    const signal = AbortSignal.any([this.#request.signal, failure.signal]);
+    const interests = new Set<Interest>();
+    const release = async (): Promise<void> => {
+      await Promise.all([...interests].map((interest) => interest.release()));
+    };
+    const abort = (): void => void release();
+    signal.addEventListener('abort', abort);
+    try {
+      await Promise.all(
+        wanted.map(async ({ descriptor: { digest, size }, kind }) => {
+          this.#lease.add([digest]);
+          const remaining = size - Math.min(size, await content.ingestSize(digest));
+          const bar = bars?.get(digest);
+          // More than once where another party had the same blob fetched as something else.
+          while (!fetcher.isComplete({ digest, kind })) {
+            signal.throwIfAborted();
+            const interest = transfers.join({ digest, size, remaining, kind }, this.#source, (status) =>
+              bar?.update(status),
+            );
+            interests.add(interest);
+            await interest.done;
+          }
+          bar?.complete();
+        }),
+      );
+    } finally {
+      signal.removeEventListener('abort', abort);
+      failure.abort(new LayerdError('cancelled', 'another part of the image failed'));
+      await release();
     }
     bar?.complete();
   }

@@ -292,11 +292,17 @@ describe('the API over its socket', () => {
     ];
     for (const [kind, status] of statuses) {
       it(`of the class ${kind} are answered by ${status}`, async () => {
-        api.remote.pull = () => Promise.reject(new LayerdError(kind, 'the registry said why'));
-        const body = (await send('post', '/images/create?fromImage=redis&tag=7').expect(status)).body as unknown;
+        api.remote.distribution = () => Promise.reject(new LayerdError(kind, 'the registry said why'));
+        const body = (await send('get', '/distribution/redis/json').expect(status)).body as unknown;
         assert.deepEqual(body, { message: 'the registry said why' });
       });
     }
+
+    it('of credentials are answered by 403 to a pull, at whose 401 the docker CLI would wait for somebody to type', async () => {
+      api.remote.pull = () => Promise.reject(new LayerdError('unauthorized', 'the registry said why'));
+      const body = (await send('post', '/images/create?fromImage=redis&tag=7').expect(403)).body as unknown;
+      assert.deepEqual(body, { message: 'the registry said why' });
+    });
 
     it('that are defects tell the client a request ID alone, and the log the rest', async () => {
       api.remote.pull = () => Promise.reject(new TypeError('secret internals'));
