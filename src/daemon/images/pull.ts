@@ -291,17 +291,17 @@ class Pull {
   ): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#request.signal, stop.signal]);
-    await settle(
+    await Promise.allSettled(
       wanted.map(async ({ descriptor, kind }) => {
         try {
           await this.#obtainOne(descriptor, kind, signal, bars?.get(descriptor.digest));
         } catch (error) {
-          // What stopped the first one is what the others are told.
+          // The first failure ends the others, and is the one that is told.
           stop.abort(error);
-          throw stop.signal.reason;
         }
       }),
     );
+    stop.signal.throwIfAborted();
   }
 
   async #obtainOne(
@@ -311,37 +311,21 @@ class Pull {
     bar: LayerProgress | undefined,
   ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
-    // A failure also ends what has not joined its transfer yet and would join it after all others were let go.
-    const failure = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, failure.signal]);
-    const interests = new Set<Interest>();
-    const release = async (): Promise<void> => {
-      await Promise.all([...interests].map((interest) => interest.release()));
-    };
-    const abort = (): void => void release();
-    signal.addEventListener('abort', abort);
-    try {
-      await Promise.all(
-        wanted.map(async ({ descriptor: { digest, size }, kind }) => {
-          this.#lease.add([digest]);
-          const remaining = size - Math.min(size, await content.ingestSize(digest));
-          const bar = bars?.get(digest);
-          // More than once where another party had the same blob fetched as something else.
-          while (!fetcher.isComplete({ digest, kind })) {
-            signal.throwIfAborted();
-            const interest = transfers.join({ digest, size, remaining, kind }, this.#source, (status) =>
-              bar?.update(status),
-            );
-            interests.add(interest);
-            await interest.done;
-          }
-          bar?.complete();
-        }),
-      );
-    } finally {
-      signal.removeEventListener('abort', abort);
-      failure.abort(new LayerdError('cancelled', 'another part of the image failed'));
-      await release();
+    this.#lease.add([digest]);
+    const remaining = size - Math.min(size, await content.ingestSize(digest));
+    // More than once where another party had the same blob fetched as something else.
+    while (!fetcher.isComplete({ digest, kind })) {
+      signal.throwIfAborted();
+      const request = { digest, size, remaining, kind };
+      const interest = transfers.join(request, this.#source, (status) => bar?.update(status));
+      const release = (): void => void interest.release();
+      signal.addEventListener('abort', release);
+      try {
+        await interest.done;
+      } finally {
+        signal.removeEventListener('abort', release);
+        await interest.release();
+      }
     }
     bar?.complete();
   }
@@ -411,14 +395,6 @@ class Pull {
     this.#parts.onCommit();
     return changed;
   }
-}
-
-/** Waits until all have ended, whatever becomes of each; throws what the first one that failed threw. */
-async function settle<T extends readonly Promise<unknown>[]>(
-  all: readonly [...T],
-): Promise<{ [I in keyof T]: Awaited<T[I]> }> {
-  await Promise.allSettled(all);
-  return Promise.all(all);
 }
 
 /** Refuses layers that cannot be stored: those the registry does not hold, and those of unknown kinds. */

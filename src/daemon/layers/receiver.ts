@@ -83,16 +83,35 @@ export class Receiver {
   }
 
   #receive(file: number): void {
-    const { digest, size } = this.#request.expected;
-    for (let bytes = this.#source.next(); bytes !== undefined; bytes = this.#source.next()) {
-      const piece = bytes.subarray(0, PIECE_BYTES);
-      if (this.#size + piece.length > size) {
-        // An endless body must not fill the disk.
-        throw new LayerdError('corrupt', `the registry sends more than the ${size} bytes that ${digest} has`);
+    const { expected, resumeAt } = this.#request;
+    const { digest, size } = expected;
+    let at = resumeAt;
+    try {
+      for (let bytes = this.#source.next(); bytes !== undefined; bytes = this.#source.next()) {
+        const piece = bytes.subarray(0, PIECE_BYTES);
+        if (at + piece.length > size) {
+          // An endless body must not fill the disk.
+          throw new LayerdError('corrupt', `the registry sends more than the ${size} bytes that ${digest} has`);
+        }
+        writeWhole(file, piece, at);
+        this.#take(piece);
+        this.#source.release(piece.length);
+        at += piece.length;
       }
-      for (let at = 0; at < piece.length;) at += writeSync(file, piece, at, piece.length - at, this.#size + at);
-      this.#take(piece);
-      this.#source.release(piece.length);
+    } catch (error) {
+      if (error instanceof RingClosed) this.#keep(file, at);
+      throw error;
+    }
+  }
+
+  /** Writes down what has arrived when the unpacking is given up, so that it is not fetched again. */
+  #keep(file: number, start: number): void {
+    let at = start;
+    for (let bytes = this.#source.rest(); bytes !== undefined; bytes = this.#source.rest()) {
+      const piece = bytes.subarray(0, Math.max(0, this.#request.expected.size - at));
+      writeWhole(file, piece, at);
+      this.#source.release(bytes.length);
+      at += piece.length;
     }
   }
 
@@ -128,4 +147,8 @@ export class Receiver {
     }
     return actual;
   }
+}
+
+function writeWhole(file: number, bytes: Uint8Array, position: number): void {
+  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, position + at);
 }

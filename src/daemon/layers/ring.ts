@@ -106,15 +106,20 @@ export class Ring {
       const signal = Atomics.load(this.#control, READER_SIGNAL);
       const state = Atomics.load(this.#control, STATE);
       if (state === CLOSED) throw new RingClosed();
-      const tail = Atomics.load(this.#control, TAIL);
-      const used = (Atomics.load(this.#control, HEAD) - tail) | 0;
-      if (used > 0) {
-        const at = tail & (this.capacity - 1);
-        return this.#bytes.subarray(at, at + Math.min(used, this.capacity - at));
-      }
+      const bytes = this.rest();
+      if (bytes !== undefined) return bytes;
       if (state === ENDED) return undefined;
       Atomics.wait(this.#control, READER_SIGNAL, signal);
     }
+  }
+
+  /** Reader: what has been written and not been released, in one piece, also after a {@link close}; undefined if none. */
+  rest(): Uint8Array<SharedArrayBuffer> | undefined {
+    const tail = Atomics.load(this.#control, TAIL);
+    const used = (Atomics.load(this.#control, HEAD) - tail) | 0;
+    if (used === 0) return undefined;
+    const at = tail & (this.capacity - 1);
+    return this.#bytes.subarray(at, at + Math.min(used, this.capacity - at));
   }
 
   /** Reader: the first bytes of what {@link next} gave are done with. */
