@@ -96,10 +96,19 @@ export class Transport {
   }
 
   /** Lets requests under way end, then closes all connections. */
-  async close(): Promise<void> {
+  retire(): Promise<void> {
+    return this.#end((dispatcher) => dispatcher.close());
+  }
+
+  /** Closes all connections; requests under way fail. */
+  close(): Promise<void> {
+    return this.#end((dispatcher) => dispatcher.destroy());
+  }
+
+  async #end(how: (dispatcher: Dispatcher) => Promise<void>): Promise<void> {
     const pools = await Promise.allSettled(this.#pools.values());
     this.#pools.clear();
-    await Promise.all(pools.filter((pool) => pool.status === 'fulfilled').map(({ value }) => value.dispatcher.close()));
+    await Promise.all(pools.filter((pool) => pool.status === 'fulfilled').map(({ value }) => how(value.dispatcher)));
   }
 
   async #poolFor({ url, reach }: HttpRequest): Promise<Pool> {
