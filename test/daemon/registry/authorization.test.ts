@@ -152,6 +152,35 @@ describe('a registry with bearer tokens', { skip: needs('docker-registry') }, ()
     assert.equal(tokens.requests.length, 2);
   });
 
+  it('gets a new token early when the old one was not fresh, but not because clocks disagree', async () => {
+    for (const [age, requests] of [
+      [280, 2],
+      [10_000, 1],
+      [-500, 1],
+    ] as const) {
+      let now = Date.now();
+      await using clocked = startClient({}, { now: () => now });
+      await using realm = await serve((request, response) => {
+        const { authorization = '' } = request.headers;
+        const url = `${tokens.realm}${request.url ?? ''}`;
+        fetch(url, { headers: { authorization } })
+          .then((answer) => answer.json() as Promise<object>)
+          .then((answer) => {
+            const issued_at = new Date(now - age * 1000).toISOString();
+            response.end(JSON.stringify({ ...answer, issued_at }));
+          })
+          .catch(() => response.destroy());
+      });
+      nameRealm(realm.url);
+      const ask = (): Promise<unknown> =>
+        clocked.registries.manifest(repositoryAt(proxy.host), '1', { credentials: ACCOUNT });
+      await ask();
+      now += 16_000;
+      await ask();
+      assert.equal(realm.requests.length, requests, `${age} s old`);
+    }
+  });
+
   it('is given a new token when it no longer takes the old one in the middle of a pull', async () => {
     await pull();
     const challenge = `Bearer realm="${tokens.realm}",service="${tokens.service}",scope="repository:team/app:pull",error="invalid_token"`;
