@@ -27,8 +27,8 @@ export async function openBlob(
     signal: options.signal,
   };
   const keyOf = (host: string): string => `${host} ${digest}`;
-  const succeed = (response: HttpResponse, start: number, size: number | undefined): RemoteBlob => {
-    refuseEncoded(response, digest);
+  const succeed = async (response: HttpResponse, start: number, size: number | undefined): Promise<RemoteBlob> => {
+    await refuseEncoded(response, digest);
     const etag = header(response, 'etag');
     // A weak one says that the meaning is the same, and we go on in the middle of a byte sequence.
     if (etag?.startsWith('"') === true) etags.set(keyOf(response.url.host), etag);
@@ -63,9 +63,10 @@ export async function openBlob(
 }
 
 /** Bytes that went through a coding are not those that the digest is of. */
-function refuseEncoded(response: HttpResponse, digest: Digest): void {
+async function refuseEncoded(response: HttpResponse, digest: Digest): Promise<void> {
   const encoding = header(response, 'content-encoding') ?? 'identity';
   if (encoding.toLowerCase() === 'identity') return;
+  await response.discard();
   throw new LayerdError(
     'corrupt',
     `${response.url.host} serves ${digest} in a Content-Encoding that was not asked for`,

@@ -106,7 +106,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
     const { transport } = this.#setup;
     this.#setup = this.#build(options);
     transport
-      .close()
+      .retire()
       .catch((error: unknown) =>
         this.#environment.logger.warn('closing old connections failed', { reason: messageOf(error) }),
       );

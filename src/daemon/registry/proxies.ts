@@ -45,11 +45,10 @@ export function proxyAuthorization(proxy: URL): string | undefined {
 
 function parseProxy(text: string | undefined): URL | undefined {
   if (text === undefined || text === '') return undefined;
-  const url = [text, `http://${text}`]
-    .map((candidate) => URL.parse(candidate))
-    .find((each) => each && each.host !== '');
+  const url = URL.parse(text.includes('://') ? text : `http://${text}`);
   // The text itself stays out of the message: it may hold a password.
-  if (!url) throw new LayerdError('invalid', 'the proxy is not a URL: write it as http://HOST:PORT');
+  if (url === null || url.host === '')
+    throw new LayerdError('invalid', 'the proxy is not a URL: write it as http://HOST:PORT');
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
     throw new LayerdError(
       'invalid',

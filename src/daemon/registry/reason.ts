@@ -50,7 +50,7 @@ const KINDS: ReadonlyMap<string, ErrorKind> = new Map([
  * line break would start a line of its making, an escape sequence run, and a megabyte fill the screen.
  */
 export function sanitise(text: string): string {
-  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
+  const plain = text.replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ').trim();
   return plain.length > MAX_TEXT_LENGTH ? `${plain.slice(0, MAX_TEXT_LENGTH)}…` : plain;
 }
 

@@ -63,7 +63,7 @@ export interface Registries {
   tags(repository: Repository, options?: RequestOptions): AsyncIterable<string>;
   /** Docker Hub's last known pull limit and what is left of it, by registry. */
   rateLimits(): ReadonlyMap<string, { limit: number; remaining: number; source?: string; at: number }>;
-  /** Closes idle connections. */
+  /** Closes all connections; requests under way fail. */
   close(): Promise<void>;
 }
 

@@ -75,6 +75,8 @@ export class Transport {
         headers: { ...request.headers, ...request.headersFor?.(url) },
         ...(request.body === undefined ? {} : { body: request.body }),
         ...(signal === undefined ? {} : { signal }),
+        headersTimeout: this.#timeouts.headers,
+        bodyTimeout: this.#timeouts.stall,
       });
       return {
         status: statusCode,
@@ -96,10 +98,19 @@ export class Transport {
   }
 
   /** Lets requests under way end, then closes all connections. */
-  async close(): Promise<void> {
+  retire(): Promise<void> {
+    return this.#end((dispatcher) => dispatcher.close());
+  }
+
+  /** Closes all connections; requests under way fail. */
+  close(): Promise<void> {
+    return this.#end((dispatcher) => dispatcher.destroy());
+  }
+
+  async #end(how: (dispatcher: Dispatcher) => Promise<void>): Promise<void> {
     const pools = await Promise.allSettled(this.#pools.values());
     this.#pools.clear();
-    await Promise.all(pools.filter((pool) => pool.status === 'fulfilled').map(({ value }) => value.dispatcher.close()));
+    await Promise.all(pools.filter((pool) => pool.status === 'fulfilled').map(({ value }) => how(value.dispatcher)));
   }
 
   async #poolFor({ url, reach }: HttpRequest): Promise<Pool> {
@@ -141,12 +152,7 @@ export class Transport {
     const undici = await import('undici');
     const secureContext = url.protocol === 'https:' ? await readCertificates(this.#certsDirs, url) : undefined;
     const tls = { rejectUnauthorized: verify, ...(secureContext === undefined ? {} : { secureContext }) };
-    const timing = {
-      headersTimeout: this.#timeouts.headers,
-      bodyTimeout: this.#timeouts.stall,
-      keepAliveTimeout: KEEP_ALIVE,
-      keepAliveMaxTimeout: KEEP_ALIVE,
-    };
+    const keepAlive = { keepAliveTimeout: KEEP_ALIVE, keepAliveMaxTimeout: KEEP_ALIVE };
     const timeout = this.#timeouts.connect;
     if (proxy !== undefined) {
       const token = proxyAuthorization(proxy);
@@ -154,11 +160,14 @@ export class Transport {
       const dispatcher = new undici.ProxyAgent({
         uri: proxy.origin,
         ...(token === undefined ? {} : { token }),
-        ...timing,
+        ...keepAlive,
         // As Go does: tunnels for https, and requests in absolute form for plain http.
         proxyTunnel: false,
         requestTls: { ...tls, timeout },
         proxyTls: { timeout },
+        // A proxy that takes the CONNECT and says nothing.
+        clientFactory: (origin, options) =>
+          new undici.Pool(origin, { ...options, headersTimeout: this.#timeouts.headers }),
       });
       return { dispatcher, isPublic: () => isPublic };
     }
@@ -174,7 +183,7 @@ export class Transport {
         isPublic ||= this.#classify(socket.remoteAddress ?? '') === 'public';
         callback(null, socket);
       });
-    return { dispatcher: new undici.Pool(url.origin, { ...timing, connect }), isPublic: () => isPublic };
+    return { dispatcher: new undici.Pool(url.origin, { ...keepAlive, connect }), isPublic: () => isPublic };
   }
 
   /**
