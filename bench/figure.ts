@@ -1,6 +1,6 @@
 import { median } from './measure.ts';
 
-export type Unit = 's' | 'ms' | 'MB' | 'requests';
+export type Unit = 's' | 'ms' | 'MB' | 'blobs';
 
 /** One line of the result: what one engine took for one thing. */
 export interface Figure {

@@ -41,6 +41,6 @@ function isMet({ value, atMost, factor }: Figure, ratio: number | undefined): bo
 }
 
 function show(value: number, unit: Figure['unit']): string {
-  const digits = { s: value < 1 ? 3 : 2, ms: value < 10 ? 2 : 0, MB: 0, requests: 0 };
+  const digits = { s: value < 1 ? 3 : 2, ms: value < 10 ? 2 : 0, MB: 0, blobs: 0 };
   return value.toFixed(digits[unit]);
 }

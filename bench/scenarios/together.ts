@@ -51,7 +51,7 @@ export async function together(context: Context): Promise<Figure[]> {
   );
   const again = sizes.filter(([digest, size]) => bytes.get(digest) !== size);
   context.log(`${SUBJECT}: ${bytes.size} blobs fetched, ${again.length} of them not exactly once`);
-  const common = { scenario: 'together', engine: 'layerd', unit: 'requests' } as const;
+  const common = { scenario: 'together', engine: 'layerd', unit: 'blobs' } as const;
   figures.push(figureOf({ ...common, subject: 'unique blobs fetched', runs: [bytes.size] }));
   figures.push(figureOf({ ...common, subject: 'blobs not fetched exactly once', runs: [again.length], atMost: 0 }));
   for (const engine of engines) await engine.empty();
