@@ -19,6 +19,9 @@ export interface BlobSource {
 /** How often a blob whose bytes proved wrong is fetched in all: once more, from another mirror where there is one. */
 const MAX_CORRUPT_ATTEMPTS = 2;
 
+/** An attempt that brings less, in bytes, counts as failed: a registry could drip a transfer along for ever. */
+const FRUITFUL_BYTES = 64 * 1024;
+
 /** First pause before a cut transfer goes on, in milliseconds; it doubles with each attempt that brought nothing. */
 const RESUME_PAUSE = 100;
 const MAX_RESUME_PAUSE = 10_000;
@@ -48,7 +51,7 @@ export class Fetcher {
     layers: LayerStore;
     unpacker: Unpacker;
     registries: Registries;
-    /** `max-download-attempts`: attempts in a row that bring no byte before a transfer fails. */
+    /** `max-download-attempts`: attempts in a row that bring next to nothing before a transfer fails. */
     maxAttempts: () => number;
   }) {
     this.#db = options.db;
@@ -158,20 +161,21 @@ export class Fetcher {
       attempts += 1;
       control.update({ attempts });
       const before = received;
+      // Its own failures have been tried again inside.
+      const remote = await this.#registries.blob(source.repository, digest, {
+        credentials: source.credentials,
+        signal: control.signal,
+        offset: received,
+        avoid,
+      });
+      if (remote.size !== undefined && remote.size !== size) {
+        throw new LayerdError(
+          'corrupt',
+          `${remote.host} has ${remote.size} bytes under ${digest}, the manifest says ${size}`,
+        );
+      }
+      served.add(remote.host);
       try {
-        const remote = await this.#registries.blob(source.repository, digest, {
-          credentials: source.credentials,
-          signal: control.signal,
-          offset: received,
-          avoid,
-        });
-        if (remote.size !== undefined && remote.size !== size) {
-          throw new LayerdError(
-            'corrupt',
-            `${remote.host} has ${remote.size} bytes under ${digest}, the manifest says ${size}`,
-          );
-        }
-        served.add(remote.host);
         for await (const chunk of skip(remote, received)) {
           await sink.write(chunk);
           received += chunk.byteLength;
@@ -180,7 +184,7 @@ export class Fetcher {
         if (received < size) throw new LayerdError('unavailable', `${remote.host} closed the connection early`);
       } catch (error) {
         if (control.signal.aborted || !isKind(error, 'unavailable')) throw error;
-        fruitless = received > before ? 0 : fruitless + 1;
+        fruitless = received - before >= FRUITFUL_BYTES ? 0 : fruitless + 1;
         control.update({ lastError: messageOf(error) });
         if (fruitless >= this.#maxAttempts()) {
           throw new LayerdError(
