@@ -301,7 +301,10 @@ describe('layerctl', () => {
     const platform = { os: 'linux', architecture: 'amd64' };
     const index = JSON.stringify({ schemaVersion: 2, manifests: [{ digest: child, size: 1, platform }] });
     const script: Script = ({ path }, response) => {
-      if (path.startsWith('/distribution/')) return json(response, { Descriptor: {}, Platforms: [platform] });
+      if (path.startsWith('/distribution/')) {
+        json(response, { Descriptor: {}, Platforms: [platform] });
+        return;
+      }
       const isIndex = path === '/layerd/manifests/team/app:1';
       const [type, body] = isIndex ? [MediaType.ociIndex, index] : [MediaType.dockerManifest, manifest];
       const name = isIndex ? digest('1') : child;
@@ -354,7 +357,7 @@ describe('layerctl', () => {
   it('info shows the daemon and its registries’ limits', async (context) => {
     const script: Script = ({ path }, response) => {
       if (path === '/info') {
-        return json(response, {
+        json(response, {
           Images: 3,
           Driver: 'erofs',
           DriverStatus: [['Layers', '7']],
@@ -363,6 +366,7 @@ describe('layerctl', () => {
           RegistryConfig: { InsecureRegistryCIDRs: ['127.0.0.0/8'], Mirrors: ['https://m'], IndexConfigs: {} },
           Warnings: ['WARNING: old kernel'],
         });
+        return;
       }
       json(response, [
         {
