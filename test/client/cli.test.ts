@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -89,7 +89,7 @@ describe('layerctl', () => {
     ]);
     assert.deepEqual(JSON.parse(seen[0]?.query.get('filters') ?? ''), { label: ['a', 'b=c'], reference: ['redis:*'] });
     assert.equal(seen[0]?.query.get('all'), '1');
-    assert.equal(seen[0]?.query.get('shared-size'), '1');
+    assert.equal(seen[0].query.get('shared-size'), '1');
     assert.equal(out.split('\n')[0], `${digest('a')} 92.39MB`);
     assert.equal(out.split('\n')[2], `${digest('c')} N/A`);
   });
@@ -497,5 +497,22 @@ describe('layerctl', () => {
     assert.equal((await layerctl([])).out, all);
     assert.equal((await layerctl(['help', 'pull'])).out, (await layerctl(['pull', '--help'])).out);
     assert.match((await layerctl(['--version'])).out, /^layerctl version \d+\.\d+\.\d+\n$/);
+  });
+
+  it('has a reference that names every command, option, function and exit status', async () => {
+    const { COMMANDS, GLOBAL_OPTIONS } = await import('../../src/client/commands/table.ts');
+    const { FUNCTIONS } = await import('../../src/client/format/functions.ts');
+    const { Exit } = await import('../../src/client/commands/command.ts');
+    const reference = await readFile(new URL('../../docs/layerctl.md', import.meta.url), 'utf8');
+    const plainFlags = (flags: string): string => flags.replace(/<(\S+)>/, '$1');
+    for (const { flags } of GLOBAL_OPTIONS) assert.ok(reference.includes(`\`${plainFlags(flags)}\``), flags);
+    for (const { paths, options } of COMMANDS) {
+      const [, section = ''] = reference.split(`\n### layerctl ${paths[0]} `);
+      const text = section.split('\n### ')[0] ?? '';
+      for (const { flags } of options) assert.ok(text.includes(`\`${plainFlags(flags)}\``), `${paths[0]} ${flags}`);
+      for (const other of paths.slice(1)) assert.ok(text.includes(`\`layerctl ${other}\``), other);
+    }
+    for (const name of Object.keys(FUNCTIONS)) assert.match(reference, new RegExp(`\\x60${name}[ \\x60]`));
+    for (const status of Object.values(Exit)) assert.match(reference, new RegExp(`^\\| ${status} +\\|`, 'm'));
   });
 });

@@ -75,7 +75,7 @@ function view(
     view: new TerminalView(new Output(terminal, { NO_COLOR: '1' }), clock),
     terminal,
     clock,
-    shown: () => screen(terminal.text, terminal.columns),
+    shown: () => screen(terminal.text, terminal.columns === 0 ? 80 : terminal.columns),
   };
 }
 
@@ -194,6 +194,16 @@ describe('progress on a terminal', () => {
           assert.ok(lines[row]?.startsWith(wanted), `${lines[row] ?? ''} begins with ${wanted}`);
         });
       }),
+    );
+  });
+
+  it('takes a terminal that does not know its size for 80 by 24', async () => {
+    const { view: progress, clock, shown } = view(0, 0);
+    for (const id of ['a', 'b', 'c']) await progress.show(layer(id, 'Waiting'));
+    clock.advance(50);
+    assert.deepEqual(
+      shown().map((row) => row.trimEnd()),
+      ['a: Waiting', 'b: Waiting', 'c: Waiting', ''],
     );
   });
 
