@@ -66,7 +66,7 @@ function componentLines({ Name, Version, Details = {} }: VersionInfo['Components
   const shown: [string, string | undefined][] = [
     ['Version', Version],
     ['API version', ApiVersion === undefined ? undefined : api],
-    ['Go version', GoVersion],
+    [GoVersion?.startsWith('go') === true ? 'Go version' : 'Runtime', GoVersion],
     ['Git commit', GitCommit],
     ['Built', BuildTime],
     ['OS/Arch', Os === undefined ? undefined : `${Os}/${Arch ?? ''}`],
