@@ -91,7 +91,9 @@ async function demo(asked: readonly string[], signal: AbortSignal): Promise<void
       }),
     );
   }
-  say(`${names.length === 1 ? '' : 'all '}in ${((performance.now() - started) / 1000).toFixed(1)} s: fetched, verified, and ready to mount`);
+  say(
+    `${names.length === 1 ? '' : 'all '}in ${((performance.now() - started) / 1000).toFixed(1)} s: fetched, verified, and ready to mount`,
+  );
 
   if (source !== undefined) {
     chapter('What crossed the network: every blob once, whoever asked for it');

@@ -74,6 +74,8 @@ async function fill(context: Context, layerd: Layerd): Promise<string[]> {
       }
     }),
   );
+  const listed = await layerd.client.images();
+  if (listed.length !== IMAGES) throw new Error(`the daemon lists ${listed.length} of ${IMAGES} images`);
   return names;
 }
 
