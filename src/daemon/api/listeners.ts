@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import http from 'node:http';
-import https from 'node:https';
+import type http from 'node:http';
 import type net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -79,7 +78,7 @@ export class Listeners {
    */
   reloadTls(files: TlsFiles): void {
     const context = readTls(files);
-    for (const { server } of this.#listeners) if (server instanceof https.Server) server.setSecureContext(context);
+    for (const { server } of this.#listeners) if (server instanceof tls.Server) server.setSecureContext(context);
   }
 
   /** Takes no more connections, waits up to so many milliseconds for requests under way, and cuts what is left. */
@@ -177,6 +176,10 @@ class Listener {
   }
 }
 
+/**
+ * The modules are asked for by name: an import of node:http would also load what it has for clients' WebSockets and fetch,
+ * megabytes that are never used here.
+ */
 function createServer(context: tls.TlsOptions | undefined, handler: Handler): http.Server {
   const limits = {
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -186,8 +189,10 @@ function createServer(context: tls.TlsOptions | undefined, handler: Handler): ht
   };
   const server =
     context === undefined
-      ? http.createServer(limits)
-      : https.createServer({ ...context, ...limits, handshakeTimeout: HANDSHAKE_TIMEOUT });
+      ? process.getBuiltinModule('node:http').createServer(limits)
+      : process
+          .getBuiltinModule('node:https')
+          .createServer({ ...context, ...limits, handshakeTimeout: HANDSHAKE_TIMEOUT });
   server.on('request', handler.request);
   if (handler.upgrade !== undefined) server.on('upgrade', handler.upgrade);
   return server;

@@ -24,7 +24,7 @@ export class Database {
       PRAGMA synchronous = NORMAL;
       PRAGMA foreign_keys = ON;
       PRAGMA busy_timeout = 5000;
-      PRAGMA cache_size = -4096;
+      PRAGMA cache_size = -2048;
     `);
     this.#migrate(path);
   }
