@@ -1,23 +1,11 @@
 // `npm test`: everything that must hold before a change is merged. Stops at the first stage that fails.
 import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { canInstall, install, missingPackages } from './packages.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const bin = (name: string) => join(root, 'node_modules', '.bin', name);
-
-/** Programs that tests drive, and the Debian packages that have them. */
-const TOOLS: Readonly<Record<string, string>> = {
-  'docker-registry': 'docker-registry',
-  skopeo: 'skopeo',
-  'fsck.erofs': 'erofs-utils',
-  umoci: 'umoci',
-  curl: 'curl',
-  openssl: 'openssl',
-  socat: 'socat',
-  'systemd-analyze': 'systemd',
-};
 
 /** Debian keeps some of them where only root looks. */
 const PATH = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
@@ -55,8 +43,7 @@ function seconds(since: number): string {
 
 /** Runs a program quietly; what it said is the error if it fails. */
 function run(program: string, ...args: string[]): void {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const result: SpawnSyncReturns<string> = spawnSync(program, args, { cwd: root, encoding: 'utf8', env });
+  const result: SpawnSyncReturns<string> = spawnSync(program, args, { cwd: root, encoding: 'utf8' });
   if (result.error !== undefined) throw result.error;
   if (result.status !== 0) {
     throw new Error(`${result.stdout}${result.stderr}`.trim() || `${program} ended with status ${result.status ?? 1}`);
@@ -65,30 +52,12 @@ function run(program: string, ...args: string[]): void {
 
 /** Sees to it that the programs tests drive are there. Without them those tests are skipped, and say so. */
 function installTools(): void {
-  const missing = [
-    ...new Set(
-      Object.keys(TOOLS)
-        .filter((tool) => !isInstalled(tool))
-        .map((tool) => TOOLS[tool] ?? tool),
-    ),
-  ];
+  const missing = missingPackages();
   if (missing.length === 0) return;
-  if (process.getuid?.() !== 0 || !isInstalled('apt-get')) {
+  if (!canInstall()) {
     console.log(`\n  some tests will be skipped; to run them too: sudo apt-get install ${missing.join(' ')}`);
     return;
   }
   process.stdout.write(` installing ${missing.join(', ')}:`);
-  run('apt-get', 'update', '-qq');
-  run('apt-get', 'install', '-qq', '--no-install-recommends', ...missing);
-}
-
-function isInstalled(tool: string): boolean {
-  return PATH.some((directory) => {
-    try {
-      accessSync(join(directory, tool), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  install(missing);
 }

@@ -1,5 +1,5 @@
 // Debian packages that tests, demo and benchmarks need: what is missing is installed for root, and named for others.
-import { execFileSync, type ExecFileSyncOptions } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { has } from '../test/support/process.ts';
 
 /** The Debian package of each command. */
@@ -7,20 +7,41 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',
   'fsck.erofs': 'erofs-utils',
+  umoci: 'umoci',
+  curl: 'curl',
+  openssl: 'openssl',
+  socat: 'socat',
+  'systemd-analyze': 'systemd',
 };
+
+/** The packages of those commands that are not there; without commands, of all that anything here drives. */
+export function missingPackages(commands: readonly string[] = Object.keys(PACKAGES)): string[] {
+  return [...new Set(commands.filter((command) => !has(command)).map((command) => PACKAGES[command] ?? command))];
+}
+
+/** Whether packages can be installed from here. */
+export function canInstall(): boolean {
+  return process.getuid?.() === 0 && has('apt-get');
+}
+
+/** Installs packages. Throws an error with what apt-get said when it fails. */
+export function install(packages: readonly string[]): void {
+  for (const step of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
+    const { status, stdout, stderr } = spawnSync('apt-get', ['-qq', ...step], {
+      encoding: 'utf8',
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    });
+    if (status !== 0) throw new Error(`apt-get ${step.join(' ')} failed:\n${stdout}${stderr}`);
+  }
+}
 
 /** Sees to it that the commands are there. Throws an error that says what to install when it cannot. */
 export function ensure(...commands: readonly string[]): void {
-  const missing = commands.filter((command) => !has(command)).map((command) => PACKAGES[command] ?? command);
+  const missing = missingPackages(commands);
   if (missing.length === 0) return;
-  if (process.getuid?.() !== 0 || !has('apt-get')) {
+  if (!canInstall()) {
     throw new Error(`missing: ${missing.join(', ')}. Install with: sudo apt-get install -y ${missing.join(' ')}`);
   }
   console.log(`installing ${missing.join(', ')} with apt-get`);
-  const options: ExecFileSyncOptions = {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-  };
-  execFileSync('apt-get', ['update', '-q'], options);
-  execFileSync('apt-get', ['install', '-y', '-q', '--no-install-recommends', ...missing], options);
+  install(missing);
 }

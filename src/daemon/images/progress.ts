@@ -19,6 +19,8 @@ export class LayerProgress {
   #state: TransferState | undefined;
   #lastBar = 0;
   #downloaded = false;
+  #latest: TransferStatus | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(id: TransferStatus['digest'], sink: ProgressSink, now: () => number = Date.now) {
     this.#id = shortId(id);
@@ -45,34 +47,51 @@ export class LayerProgress {
   update(status: TransferStatus): void {
     const changed = status.state !== this.#state;
     this.#state = status.state;
-    switch (status.state) {
+    this.#latest = status;
+    if (changed) this.#begin(status.state);
+    if (status.state === 'downloading' || status.state === 'extracting') this.#moveBar(changed);
+  }
+
+  /** Says nothing more of its own accord: the transfer has ended, well or not. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#latest = undefined;
+  }
+
+  #begin(state: TransferState): void {
+    switch (state) {
       case 'waiting':
-        if (changed) this.#say('Waiting');
-        break;
-      case 'downloading':
-        if (this.#isDue(changed)) this.#bar('Downloading', status.received, status.total);
+        this.#say('Waiting');
         break;
       case 'verifying':
-        if (changed) this.#say('Verifying Checksum');
+        this.#say('Verifying Checksum');
         break;
       case 'extracting':
-        if (changed) {
-          this.#say('Download complete');
-          this.#downloaded = true;
-        }
-        if (this.#isDue(changed)) this.#bar('Extracting', status.unpacked, status.total);
+        this.#say('Download complete');
+        this.#downloaded = true;
         break;
+      case 'downloading':
       case 'done':
       case 'failed':
         break;
     }
   }
 
-  #isDue(changed: boolean): boolean {
-    const now = this.#now();
-    if (!changed && now - this.#lastBar < BAR_INTERVAL) return false;
-    this.#lastBar = now;
-    return true;
+  /** Draws the bar now, or when it is due: the last that came before a stall is shown too. */
+  #moveBar(atOnce: boolean): void {
+    const wait = atOnce ? 0 : this.#lastBar + BAR_INTERVAL - this.#now();
+    if (wait > 0) {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined;
+        this.#moveBar(true);
+      }, wait).unref();
+      return;
+    }
+    this.#lastBar = this.#now();
+    const latest = this.#latest;
+    if (latest?.state === 'downloading') this.#bar('Downloading', latest.received, latest.total);
+    if (latest?.state === 'extracting') this.#bar('Extracting', latest.unpacked, latest.total);
   }
 
   #say(status: string): void {

@@ -324,6 +324,7 @@ class Pull {
         await interest.done;
       } finally {
         signal.removeEventListener('abort', release);
+        bar?.end();
         await interest.release();
       }
     }

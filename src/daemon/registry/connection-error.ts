@@ -4,11 +4,14 @@ import { LayerdError, messageOf } from '../../protocol/errors.ts';
 export class ConnectionError extends LayerdError {
   /** Whether the next try may well succeed. */
   readonly transient: boolean;
+  /** Whether nothing listens at the address. */
+  readonly refused: boolean;
 
-  constructor(message: string, options: { transient: boolean; cause?: unknown }) {
+  constructor(message: string, options: { transient: boolean; refused?: boolean; cause?: unknown }) {
     super('unavailable', message, { cause: options.cause });
     this.name = 'ConnectionError';
     this.transient = options.transient;
+    this.refused = options.refused ?? false;
   }
 }
 
@@ -32,9 +35,9 @@ const NOT_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'E
 export function connectionError(error: unknown, url: URL, timeouts: { headers: number; stall: number }): LayerdError {
   if (error instanceof LayerdError) return error;
   const { host } = url;
-  const fail = (message: string, transient: boolean): ConnectionError =>
-    new ConnectionError(message, { transient, cause: error });
   const code = codeOf(error);
+  const fail = (message: string, transient: boolean): ConnectionError =>
+    new ConnectionError(message, { transient, refused: code === 'ECONNREFUSED', cause: error });
   if (UNKNOWN_AUTHORITY.has(code)) {
     return fail(
       `cannot verify ${host}: certificate signed by unknown authority; put the authority's certificate into certs.d/${host}/ca.crt`,

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConnectionError } from './connection-error.ts';
+import { ExpiringMap } from './expiring-map.ts';
 import { cancelled, describeUrl, header, type HttpRequest, type HttpResponse, type Send } from './http.ts';
 import type { Logger } from './registry.ts';
 
@@ -8,6 +9,10 @@ const BASE_DELAY = 500;
 const MAX_DELAY = 10_000;
 /** A registry cannot have us wait longer than this, whatever its Retry-After says: 60 s, in milliseconds. */
 const MAX_RETRY_AFTER = 60_000;
+
+/** How many hosts are remembered to have answered, and for how long after they last did, in milliseconds: 10 minutes. */
+const MAX_ANSWERED = 256;
+const ANSWERED_LIFE = 10 * 60_000;
 
 /** Waits; rejects when the signal fires. */
 export type Sleep = (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
@@ -18,13 +23,15 @@ export const sleep: Sleep = (milliseconds, signal) =>
 /**
  * Tries again when the connection fails before the headers have come, when the server has a bad moment (5xx) and when it
  * asks us to slow down (429): after an exponential backoff with full jitter, so that many hosts that were cut off
- * together do not come back together, or after what Retry-After says. The last answer is returned as it is.
+ * together do not come back together, or after what Retry-After says. The last answer is returned as it is. A refused
+ * connection is tried again only where somebody answered before, who may be restarting; elsewhere it is a wrong address.
  */
 export function withRetries(
   send: Send,
   options: { maxAttempts: number; logger: Logger; sleep: Sleep; random: () => number; now: () => number },
 ): Send {
   const { maxAttempts, logger, random, now } = options;
+  const answered = new ExpiringMap<true>({ limit: MAX_ANSWERED, life: ANSWERED_LIFE, now });
   const pause = async (request: HttpRequest, attempt: number, wait: number, reason: string): Promise<void> => {
     logger.debug('retrying', { url: describeUrl(request.url), attempt, wait: Math.round(wait), reason });
     try {
@@ -40,8 +47,10 @@ export function withRetries(
       let response: HttpResponse;
       try {
         response = await send(request);
+        answered.set(request.url.host, true);
       } catch (error) {
         if (isLast || !(error instanceof ConnectionError) || !error.transient) throw error;
+        if (error.refused && answered.get(request.url.host) === undefined) throw error;
         await pause(request, attempt, backoff, error.message);
         continue;
       }
