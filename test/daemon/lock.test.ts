@@ -40,7 +40,8 @@ describe('the lock on a data root', () => {
       '-e',
       `import { Lock } from ${JSON.stringify(`${ROOT}/src/daemon/lock.ts`)};
        import { spawn } from 'node:child_process';
-       Lock.take(${JSON.stringify(folder.path)}, { pid: process.pid, hosts: [], since: '' });
+       // Kept, for a lock that is forgotten is released when it is collected.
+       globalThis.lock = Lock.take(${JSON.stringify(folder.path)}, { pid: process.pid, hosts: [], since: '' });
        const child = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
        console.log('child ' + child.pid + '.');
        setInterval(() => {}, 1000);`,
