@@ -91,7 +91,7 @@ export class Engine {
       root: dataRoot,
       onError: (error) => log.error(`cannot write index.json: ${messageOf(error)}`),
     });
-    const restorer = new Restorer({ db, content, layers, fetcher, log });
+    const restorer = new Restorer({ db, content, layers, transfers, log });
     const puller = new Puller({
       db,
       content,

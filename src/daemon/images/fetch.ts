@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Digest } from '../../protocol/digest.ts';
 import { messageOf, isKind, LayerdError } from '../../protocol/errors.ts';
 import { Ingest } from '../content/ingest.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -85,18 +84,6 @@ export class Fetcher {
         control.update({ lastError: error.message, received: 0, unpacked: 0 });
       }
     }
-  }
-
-  /** Makes the EROFS image of a layer whose blob is stored. */
-  async unpackStored(digest: Digest, size: number): Promise<void> {
-    const imagePath = this.#layers.temporaryPath(digest);
-    const unpacking = this.#unpacker.start({
-      blobPath: this.#content.path(digest),
-      resumeAt: size,
-      imagePath,
-      expected: { digest, size },
-    });
-    this.#layers.commit(await unpacking.finish(), imagePath);
   }
 
   async #fetchOnce(

@@ -5,7 +5,9 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
-import type { Fetcher } from './fetch.ts';
+import { splitCanonicalName } from '../../protocol/reference.ts';
+import type { TransferQueue } from '../transfers/queue.ts';
+import type { BlobSource } from './fetch.ts';
 
 /** Syncing starts this long after an image was committed, in milliseconds, so as not to slow what comes right after. */
 const SYNC_DELAY = 2000;
@@ -24,7 +26,7 @@ export class Restorer {
   readonly #db: Database;
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
-  readonly #fetcher: Fetcher;
+  readonly #transfers: TransferQueue<BlobSource>;
   readonly #log: RestorerLog;
   readonly #bootId: () => string;
   #timer: NodeJS.Timeout | undefined;
@@ -34,14 +36,14 @@ export class Restorer {
     db: Database;
     content: ContentStore;
     layers: LayerStore;
-    fetcher: Fetcher;
+    transfers: TransferQueue<BlobSource>;
     log: RestorerLog;
     bootId?: () => string;
   }) {
     this.#db = options.db;
     this.#content = options.content;
     this.#layers = options.layers;
-    this.#fetcher = options.fetcher;
+    this.#transfers = options.transfers;
     this.#log = options.log;
     this.#bootId = options.bootId ?? (() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
     this.#dropAfterReboot();
@@ -56,21 +58,26 @@ export class Restorer {
     }, SYNC_DELAY).unref();
   }
 
-  /** Makes the EROFS images that are missing again, out of the stored blobs. */
+  /**
+   * Makes the EROFS images that are missing again, out of the stored blobs; a blob that proves damaged meanwhile is
+   * fetched again from where it came. As transfers, so that a pull that needs the same layer waits for it.
+   */
   async restore(): Promise<void> {
-    const missing = this.#db.all<{ digest: Digest; bytes: number }>(
-      `SELECT DISTINCT manifest_layer.digest, manifest_layer.bytes FROM manifest_layer
-       WHERE manifest_layer.diff_id IS NOT NULL
-         AND manifest_layer.diff_id NOT IN (SELECT diff_id FROM layer)`,
+    const missing = this.#db.all<{ digest: Digest; size: number; repository: string | null }>(
+      `SELECT DISTINCT manifest_layer.digest, manifest_layer.bytes AS size,
+         (SELECT min(repository) FROM blob_source WHERE blob_source.digest = manifest_layer.digest) AS repository
+       FROM manifest_layer
+       WHERE manifest_layer.diff_id IS NOT NULL AND manifest_layer.diff_id NOT IN (SELECT diff_id FROM layer)`,
     );
-    for (const { digest, bytes } of missing) {
+    for (const { digest, size, repository } of missing) {
       if (this.#stopped) return;
-      if (!this.#content.has(digest)) {
+      if (!this.#content.has(digest) || repository === null) {
         this.#log.error('a layer cannot be restored, since its blob is missing: pull its image again', { digest });
         continue;
       }
+      const source = { repository: splitCanonicalName(repository), credentials: undefined };
       try {
-        await this.#fetcher.unpackStored(digest, bytes);
+        await this.#transfers.join({ digest, size, remaining: 0, kind: 'layer' }, source, () => undefined).done;
         this.#log.info('restored a layer from its blob', { digest });
       } catch (error) {
         this.#log.error(`a layer cannot be restored: ${messageOf(error)}`, { digest });
