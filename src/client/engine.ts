@@ -12,6 +12,7 @@ import type {
   VersionInfo,
 } from '../protocol/engine.ts';
 import type { EventMessage } from '../protocol/event.ts';
+import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
 import { DEFAULT_TAG, familiarName, familiarString, parseReference } from '../protocol/reference.ts';
 import { defaultHost, parseHost } from './endpoint.ts';
@@ -25,8 +26,6 @@ import { Transport, type Call, type TlsOptions } from './transport.ts';
 export const API_VERSION = '1.56';
 /** The version of an engine that does not say (before 1.25). */
 const UNSTATED_API_VERSION = '1.24';
-/** A manifest or index is at most this large, as in registries and the daemon: 4 MiB. */
-const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 
 /** How a client is constructed. */
 export interface ClientOptions {
@@ -275,8 +274,8 @@ export class LayerdClient implements AsyncDisposable {
     for await (const chunk of this.#transport.body(response, options.signal)) {
       chunks.push(chunk);
       size += chunk.length;
-      if (size > MAX_MANIFEST_BYTES) {
-        throw new EngineError('corrupt', `the manifest of ${reference} is larger than ${MAX_MANIFEST_BYTES} bytes`);
+      if (size > MAX_DOCUMENT_BYTES) {
+        throw new EngineError('corrupt', `the manifest of ${reference} is larger than ${MAX_DOCUMENT_BYTES} bytes`);
       }
     }
     const digest = headerOf(response.headers['docker-content-digest']);

@@ -4,7 +4,8 @@ import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { createApp } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
-import type { Config } from './config/config.ts';
+import { tlsFiles, type Config } from './config/config.ts';
+import { formatHost } from './config/host.ts';
 import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
@@ -18,6 +19,7 @@ import { Puller } from './images/pull.ts';
 import { ImageRemover } from './images/remove.ts';
 import { Restorer } from './images/restore.ts';
 import { ImageStore } from './images/store.ts';
+import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
 import type { Log } from './log.ts';
@@ -144,7 +146,11 @@ export class Engine {
         config: () => systemConfig(this.#config),
         images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,
         eventSubscribers: () => events.subscribers,
-        storeStatus: () => [['Layer Decompression', unpacker.inflater]],
+        storeStatus: async () => [
+          ['Layer Decompression', unpacker.inflater],
+          ['Layer Mounts', mountsOf(await kernelSupport())],
+        ],
+        warnings: () => openListeners(config),
       }),
     });
     this.#timer = setInterval(() => this.#collect(), COLLECTION_INTERVAL).unref();
@@ -204,6 +210,25 @@ export class Engine {
       rateLimit: { ...rateLimit, at: new Date(at).toISOString() },
     }));
   }
+}
+
+/** How layers can be mounted on this host, in words. */
+function mountsOf({ erofs, fileBacked, loop, overlay }: KernelSupport): string {
+  if (!erofs || !overlay) return `not possible: the kernel lacks ${erofs ? 'overlayfs' : 'EROFS'}`;
+  if (fileBacked) return 'file-backed';
+  return loop ? 'loop devices' : 'not possible: the kernel lacks loop devices';
+}
+
+/** Warns of listeners through which anybody who reaches them is root. */
+function openListeners(config: Config): string[] {
+  if (tlsFiles(config) !== undefined) return [];
+  return config.hosts.flatMap((host) =>
+    host.kind === 'tcp'
+      ? [
+          `WARNING: API is accessible on ${formatHost(host)} without encryption; whoever reaches it is as powerful as root here`,
+        ]
+      : [],
+  );
 }
 
 /** What identifies the store, made once. */

@@ -1,5 +1,8 @@
 import type { Digest } from './digest.ts';
 
+/** A manifest, index or config larger than this is refused, as by containerd and the distribution project: 4 MiB. */
+export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
 /** A platform as in an index's descriptors (OCI image index spec). */
 export interface Platform {
   os: string;

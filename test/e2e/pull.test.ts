@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { shortId } from '../../src/protocol/digest.ts';
 import { HOST_PLATFORM, image, index, layer, LINUX_AMD64, LINUX_ARM64, type TestImage } from '../support/images.ts';
+import { startDaemon } from '../support/daemon.ts';
 import { needs } from '../support/process.ts';
 import { failed, linesOf, startStack, succeeded, type Stack } from '../support/stack.ts';
 
@@ -164,6 +165,15 @@ describe('docker version, info', { skip: needs('docker') }, () => {
     succeeded(await daemon.docker('version'));
     const info = await daemon.docker('info', '--format', '{{.Driver}} {{.DockerRootDir}} {{.IndexServerAddress}}');
     assert.equal(succeeded(info), `erofs ${daemon.dataRoot} https://index.docker.io/v1/\n`);
-    assert.match(succeeded(await daemon.docker('info')), /Images: 0/);
+    const all = succeeded(await daemon.docker('info'));
+    assert.match(all, /Images: 0/);
+    assert.match(all, /Layer Mounts: (file-backed|loop devices|not possible)/);
+    assert.match(all, /Layer Decompression: (isa-l|zlib)/);
+  });
+
+  it('warns of a listener without encryption', async () => {
+    await using daemon = await startDaemon({ args: ['-H', 'tcp://127.0.0.1:0'] });
+    const { stdout, stderr } = await daemon.docker('info');
+    assert.match(stdout + stderr, /WARNING: API is accessible on tcp:\/\/127\.0\.0\.1:0 without encryption/);
   });
 });

@@ -16,7 +16,7 @@ export interface SystemSources {
   readonly images: () => number;
   readonly eventSubscribers: () => number;
   /** Pairs about the store, shown after those about EROFS. */
-  readonly storeStatus?: () => [string, string][];
+  readonly storeStatus?: () => Promise<[string, string][]>;
   /** Full sentences that begin with `WARNING: `. */
   readonly warnings?: () => string[];
 }
@@ -114,7 +114,7 @@ export class SystemInfo {
         ['Backing Filesystem', FILE_SYSTEMS[fileSystem.type] ?? `0x${fileSystem.type.toString(16)}`],
         ['EROFS Block Size', '4096'],
         ['EROFS in Kernel', /\terofs$/m.test(fileSystems) ? 'loaded' : 'not loaded'],
-        ...(storeStatus?.() ?? []),
+        ...((await storeStatus?.()) ?? []),
       ],
       Plugins: { Volume: [] as string[], Network: [] as string[], Authorization: [] as string[], Log: [] as string[] },
       MemoryLimit: has('memory'),

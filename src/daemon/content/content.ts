@@ -15,6 +15,3 @@ export interface Blob {
   /** Bytes. */
   readonly size: number;
 }
-
-/** A manifest, index or config larger than this is refused, as by containerd and the distribution project: 4 MiB. */
-export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;

@@ -4,9 +4,10 @@ import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
+import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
-import { MAX_DOCUMENT_BYTES, type Blob } from './content.ts';
+import type { Blob } from './content.ts';
 
 /**
  * The local side: blobs by digest, under the data root, which is an OCI image layout that other tools can read while

@@ -1,13 +1,12 @@
 import { isImageConfigType } from '../../protocol/media-types.ts';
 import type { DistributionInspect } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import type { Descriptor, Platform } from '../../protocol/oci.ts';
-import { MAX_DOCUMENT_BYTES } from '../content/content.ts';
-import { parseManifest } from '../registry/manifest.ts';
+import { MAX_DOCUMENT_BYTES, type Descriptor, type Platform } from '../../protocol/oci.ts';
+import { isIndex, parseManifest } from '../registry/manifest.ts';
 import type { Registries, RemoteManifest, Repository, RequestOptions } from '../registry/registry.ts';
 import { parseImageConfig } from './config.ts';
 import { withDefaultTag, type Reference } from '../../protocol/reference.ts';
-import { isManifest, platformOf } from './selection.ts';
+import { platformOf } from './selection.ts';
 
 /** What registries say of images, without storing anything. */
 export class RemoteImages {
@@ -27,7 +26,7 @@ export class RemoteImages {
   async inspect(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {
     const { descriptor, bytes } = await this.manifest(reference, options);
     const document = parseManifest(bytes, descriptor.mediaType);
-    if (!isManifest(document)) {
+    if (isIndex(document)) {
       return {
         Descriptor: descriptor,
         Platforms: document.manifests.flatMap(({ platform }) => (platform === undefined ? [] : [platform])),

@@ -8,7 +8,7 @@ import type { ContentStore } from '../content/store.ts';
 import type { EventLog } from '../events/log.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
-import { parseManifest } from '../registry/manifest.ts';
+import { isIndex, parseManifest } from '../registry/manifest.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { chainIds } from './chain.ts';
@@ -195,7 +195,7 @@ class Pull {
   async #platformOfManifest(descriptor: Descriptor): Promise<NonNullable<Descriptor['platform']>> {
     const { bytes } = await this.#document(descriptor);
     const manifest = parseManifest(bytes, descriptor.mediaType);
-    if (!('config' in manifest) || !isImageConfigType(manifest.config.mediaType))
+    if (isIndex(manifest) || !isImageConfigType(manifest.config.mediaType))
       return { os: 'unknown', architecture: 'unknown' };
     return platformOf(await this.#config(manifest.config));
   }

@@ -2,7 +2,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isIndexType, isManifestType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Manifest, Platform } from '../../protocol/oci.ts';
-import { MAX_INDEX_DEPTH, parseManifest } from '../registry/manifest.ts';
+import { isIndex, MAX_INDEX_DEPTH, parseManifest } from '../registry/manifest.ts';
 import type { RemoteManifest } from '../registry/registry.ts';
 import { isAttestation } from './platform.ts';
 
@@ -31,7 +31,7 @@ export type Choose = (candidates: readonly Descriptor[]) => Descriptor | Promise
  */
 export async function select(target: RemoteManifest, getDocument: GetDocument, choose: Choose): Promise<Selection> {
   const parsed = parseManifest(target.bytes, target.descriptor.mediaType);
-  if (isManifest(parsed)) return { documents: [target], chosen: { ...target, manifest: parsed }, attestations: [] };
+  if (!isIndex(parsed)) return { documents: [target], chosen: { ...target, manifest: parsed }, attestations: [] };
 
   const indexes = [target];
   const listed = await flatten(parsed, getDocument, indexes, 1);
@@ -73,7 +73,7 @@ async function flatten(
     const nested = await getDocument(descriptor);
     indexes.push(nested);
     const parsed = parseManifest(nested.bytes, nested.descriptor.mediaType);
-    if (isManifest(parsed))
+    if (!isIndex(parsed))
       throw new LayerdError('corrupt', `${descriptor.digest} is listed as an index and is a manifest`);
     listed.push(...(await flatten(parsed, getDocument, indexes, depth + 1)));
   }
@@ -86,17 +86,13 @@ async function getManifest(
 ): Promise<RemoteManifest & { manifest: Manifest }> {
   const document = await getDocument(descriptor);
   const manifest = parseManifest(document.bytes, document.descriptor.mediaType);
-  if (!isManifest(manifest))
+  if (isIndex(manifest))
     throw new LayerdError('corrupt', `${descriptor.digest} is listed as a manifest and is an index`);
   return { ...document, manifest };
 }
 
 function attestedBy(descriptor: Descriptor): Digest | undefined {
   return descriptor.annotations?.['vnd.docker.reference.digest'] as Digest | undefined;
-}
-
-export function isManifest(document: Manifest | Index): document is Manifest {
-  return 'config' in document;
 }
 
 /** The platform an image config states. */

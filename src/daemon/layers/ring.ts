@@ -59,16 +59,6 @@ export class Ring {
     Atomics.store(this.#control, STATE, OPEN);
   }
 
-  /** Writer: free space in one piece, at least one byte; sleeps until there is some. */
-  reserve(): Uint8Array<SharedArrayBuffer> {
-    for (;;) {
-      const signal = Atomics.load(this.#control, WRITER_SIGNAL);
-      const room = this.tryReserve();
-      if (room !== undefined) return room;
-      Atomics.wait(this.#control, WRITER_SIGNAL, signal);
-    }
-  }
-
   /** Writer: free space in one piece, or undefined while the ring is full. Never sleeps. */
   tryReserve(): Uint8Array<SharedArrayBuffer> | undefined {
     this.throwIfClosed();

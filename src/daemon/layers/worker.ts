@@ -59,7 +59,10 @@ function unpack({ request, source, consumed }: Job): UnpackedLayer {
 
 /** Requests are answered while layers keep every processor busy, since the kernel prefers the main thread to this one. */
 function yieldToMainThread(): void {
-  // Linux takes the ID of a thread where others have a process.
-  const thread = Number(basename(readlinkSync('/proc/thread-self')));
-  setPriority(thread, NICENESS);
+  try {
+    // Linux takes the ID of a thread where others have a process.
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), NICENESS);
+  } catch {
+    // Where a sandbox forbids it, layers are unpacked all the same.
+  }
 }

@@ -1,10 +1,8 @@
 import { isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isIndexType, isManifestType, isSchema1Type, MediaType } from '../../protocol/media-types.ts';
-import type { Descriptor, Index, Manifest, Platform } from '../../protocol/oci.ts';
+import { MAX_DOCUMENT_BYTES, type Descriptor, type Index, type Manifest, type Platform } from '../../protocol/oci.ts';
 
-/** Bytes of a manifest or index: 4 MiB, the limit of the distribution project and of containerd. */
-export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 /** Layers of a manifest. Real images have at most 127; artifacts keep their files as layers too. */
 export const MAX_LAYERS = 1000;
 /** Manifests of an index. */
@@ -23,8 +21,8 @@ type Fields = Readonly<Record<string, unknown>>;
  * unknown media types, other digests, too many layers) and `corrupt` for what breaks its own format.
  */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest | Index {
-  if (bytes.byteLength > MAX_MANIFEST_BYTES) {
-    throw new LayerdError('invalid', `the manifest has ${bytes.byteLength} bytes, the limit is ${MAX_MANIFEST_BYTES}`);
+  if (bytes.byteLength > MAX_DOCUMENT_BYTES) {
+    throw new LayerdError('invalid', `the manifest has ${bytes.byteLength} bytes, the limit is ${MAX_DOCUMENT_BYTES}`);
   }
   refuseSchema1Type(mediaType);
   const document = parseJson(bytes);

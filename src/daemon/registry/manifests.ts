@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isIndexType, isManifestType, MANIFEST_ACCEPT } from '../../protocol/media-types.ts';
-import type { Descriptor } from '../../protocol/oci.ts';
+import { MAX_DOCUMENT_BYTES, type Descriptor } from '../../protocol/oci.ts';
 import { familiarReference, type Endpoint } from './endpoints.ts';
 import { subjectOf, type Call, type Exchange } from './exchange.ts';
 import { header, readBody, type HttpResponse } from './http.ts';
-import { bareMediaType, MAX_MANIFEST_BYTES, parseManifest, refuseSchema1Type } from './manifest.ts';
+import { bareMediaType, parseManifest, refuseSchema1Type } from './manifest.ts';
 import { refusal } from './reason.ts';
 import type { RemoteManifest, Repository, RequestOptions } from './registry.ts';
 
@@ -20,10 +20,10 @@ export async function getManifest(
 ): Promise<RemoteManifest> {
   const what = `the manifest of ${familiarReference(repository, reference)}`;
   const call = manifestCall('GET', repository, reference, options);
-  const response = await exchange(endpoint, { ...call, document: { what, limit: MAX_MANIFEST_BYTES } });
+  const response = await exchange(endpoint, { ...call, document: { what, limit: MAX_DOCUMENT_BYTES } });
   options.note(response);
   if (response.status !== 200) throw await refusal(response, subjectOf(endpoint, call, 'manifest', reference));
-  const bytes = await readBody(response, MAX_MANIFEST_BYTES, what);
+  const bytes = await readBody(response, MAX_DOCUMENT_BYTES, what);
   const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   if (isDigest(reference) && digest !== reference) {
     throw new LayerdError(
@@ -85,8 +85,8 @@ function descriptorOf(response: HttpResponse): Descriptor | undefined {
   const size = Number(header(response, 'content-length') ?? NaN);
   if (!isDigest(digest) || !Number.isSafeInteger(size) || size <= 0) return undefined;
   if (!isIndexType(mediaType) && !isManifestType(mediaType)) return undefined;
-  if (size > MAX_MANIFEST_BYTES) {
-    throw new LayerdError('invalid', `the manifest has ${size} bytes, the limit is ${MAX_MANIFEST_BYTES}`);
+  if (size > MAX_DOCUMENT_BYTES) {
+    throw new LayerdError('invalid', `the manifest has ${size} bytes, the limit is ${MAX_DOCUMENT_BYTES}`);
   }
   return { mediaType, digest, size };
 }

@@ -1,15 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import {
-  isIndex,
-  MAX_INDEX_MANIFESTS,
-  MAX_LAYERS,
-  MAX_MANIFEST_BYTES,
-  parseManifest,
-} from '../../../src/daemon/registry/manifest.ts';
+import { isIndex, MAX_INDEX_MANIFESTS, MAX_LAYERS, parseManifest } from '../../../src/daemon/registry/manifest.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
+import { MAX_DOCUMENT_BYTES } from '../../../src/protocol/oci.ts';
 import { artifact, attestation, bulk, image, index, LINUX_ARM64, schema1 } from '../../support/images.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
@@ -93,7 +88,7 @@ describe('a manifest', () => {
     assert.doesNotThrow(() => parse({ ...MANIFEST, layers: many(MAX_LAYERS) }));
     assert.throws(() => parse({ ...MANIFEST, layers: many(MAX_LAYERS + 1) }), tooMany);
     assert.throws(() => parse({ ...INDEX, manifests: many(MAX_INDEX_MANIFESTS + 1) }), tooMany);
-    assert.throws(() => parseManifest(Buffer.alloc(MAX_MANIFEST_BYTES + 1, ' '), MediaType.ociManifest), tooMany);
+    assert.throws(() => parseManifest(Buffer.alloc(MAX_DOCUMENT_BYTES + 1, ' '), MediaType.ociManifest), tooMany);
   });
 
   it('has sizes that are numbers of bytes', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { MAX_MANIFEST_BYTES } from '../../../src/daemon/registry/manifest.ts';
+import { MAX_DOCUMENT_BYTES } from '../../../src/protocol/oci.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
 import { bulk, digestOf, image, index, push, schema1, type TestImage } from '../../support/images.ts';
 import { needs } from '../../support/process.ts';
@@ -110,7 +110,7 @@ describe('pulling from a registry', { skip: needs('docker-registry') }, () => {
     });
 
     it('larger than the limit are refused, announced or not', async () => {
-      const body = ' '.repeat(MAX_MANIFEST_BYTES + 1);
+      const body = ' '.repeat(MAX_DOCUMENT_BYTES + 1);
       const headers = { 'Content-Type': pushed.mediaType };
       proxy.inject({ path: /manifests/, answer: { status: 200, headers, body }, times: 1 });
       const expected = { kind: 'invalid', message: /larger than the limit of 4194304 bytes/ };
