@@ -5,6 +5,7 @@ import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { UnpackRequest } from './layer.ts';
 import { RingClosed, type Ring } from './ring.ts';
+import type { Writeback } from './writeback.ts';
 
 /** Bytes that are read at a time of what an earlier transfer left. */
 const REREAD_BYTES = 256 * 1024;
@@ -32,16 +33,24 @@ export class Receiver {
   readonly #source: Ring;
   readonly #target: Target;
   readonly #consumed: BigUint64Array<SharedArrayBuffer>;
+  readonly #writeback: Writeback;
   readonly #hash = createHash('sha256');
   #size = 0;
   #corrupt: LayerdError | undefined;
 
   /** `consumed` is kept at the number of bytes that have passed. */
-  constructor(request: ReceiveRequest, source: Ring, target: Target, consumed: BigUint64Array<SharedArrayBuffer>) {
+  constructor(
+    request: ReceiveRequest,
+    source: Ring,
+    target: Target,
+    consumed: BigUint64Array<SharedArrayBuffer>,
+    writeback: Writeback,
+  ) {
     this.#request = request;
     this.#source = source;
     this.#target = target;
     this.#consumed = consumed;
+    this.#writeback = writeback;
   }
 
   /** Receives to the end; returns the digest. A file whose content proved wrong is removed. */
@@ -94,6 +103,7 @@ export class Receiver {
           throw new LayerdError('corrupt', `the registry sends more than the ${size} bytes that ${digest} has`);
         }
         writeWhole(file, piece, at);
+        this.#writeback.grown(file, at, at + piece.length);
         this.#take(piece);
         this.#source.release(piece.length);
         at += piece.length;

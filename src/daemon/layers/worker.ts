@@ -11,6 +11,7 @@ import type { Job, JobOutcome } from './job.ts';
 import type { UnpackedLayer } from './layer.ts';
 import { Receiver } from './receiver.ts';
 import { Ring, RingClosed } from './ring.ts';
+import { Writeback } from './writeback.ts';
 
 /*
  * A thread that unpacks one layer blob after another. It works synchronously and sleeps while a ring is empty, so that
@@ -28,6 +29,7 @@ if (port === null) throw new Error('layers/worker is started as a worker thread'
 
 yieldToMainThread();
 const isal = loadIsal();
+const writeback = new Writeback();
 const tar = Buffer.allocUnsafeSlow(TAR_BYTES);
 const stage = Buffer.allocUnsafeSlow(STAGE_BYTES);
 
@@ -48,7 +50,8 @@ function unpack({ request, source, consumed }: Job): UnpackedLayer {
   const builder = new Builder(request.imagePath, stage);
   try {
     const output: Output = { reserve: () => tar, commit: (length) => builder.write(tar.subarray(0, length)) };
-    const receiver = new Receiver(request, new Ring(source), new Inflater(output, isal), new BigUint64Array(consumed));
+    const inflater = new Inflater(output, isal);
+    const receiver = new Receiver(request, new Ring(source), inflater, new BigUint64Array(consumed), writeback);
     const digest = receiver.run();
     return { ...builder.finish(), digest, blobSize: request.expected.size };
   } catch (error) {
