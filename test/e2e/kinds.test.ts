@@ -169,6 +169,18 @@ describe('images of every kind', { skip: needs('docker', 'docker-registry') }, (
     await refused('not-gzip:1', image({ layers: [{ ...fine, ...blobOf(noise('not gzip', 500)) }] }));
   });
 
+  it('are refused without harm to an artifact that holds the same bytes, which are no layer', async () => {
+    const bytes = noise('held by an artifact', 3000);
+    const held = await stack.push('held:1', artifact('application/vnd.example.thing', [bytes]));
+    succeeded(await stack.daemon.docker('pull', stack.ref('held:1')));
+    const hostile = { ...blobOf(bytes), diffId: blobOf(bytes).digest, compression: 'none' } as const;
+    await stack.push('hostile:1', image({ layers: [hostile] }));
+    assert.match(failed(await stack.daemon.docker('pull', stack.ref('hostile:1'))), /as it was published/);
+    await assertStoreHolds(stack.daemon.dataRoot, held);
+    succeeded(await stack.daemon.docker('rmi', stack.ref('held:1')));
+    await assertStoreHolds(stack.daemon.dataRoot);
+  });
+
   it('are refused: a config that is no JSON', async () => {
     const bad = blobOf('{"architecture": ');
     const made = image({

@@ -153,7 +153,8 @@ export class Receiver {
     }
     this.#pass(() => this.#target.end());
     if (this.#corrupt !== undefined) {
-      throw new LayerdError('corrupt', `blob ${digest} is as it was published, but ${this.#corrupt.message}`);
+      // Not the kind that removes the blob: something else may rightly hold the same bytes, and fetching them again is no use.
+      throw new LayerdError('invalid', `blob ${digest} is as it was published, but ${this.#corrupt.message}`);
     }
     return actual;
   }
