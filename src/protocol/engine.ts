@@ -25,6 +25,12 @@ export interface ImageSummary {
   Manifests?: ManifestSummary[];
 }
 
+/** What the daemon itself saw of an image's origin (`Identity`). */
+export interface ImageIdentity {
+  /** Repositories that the image was pulled from, with their registries. */
+  Pull: { Repository: string }[];
+}
+
 /** One manifest of an image's index (`ImageManifestSummary`), stored or not. */
 export interface ManifestSummary {
   ID: Digest;
@@ -32,7 +38,7 @@ export interface ManifestSummary {
   Available: boolean;
   Size: { Content: number; Total: number };
   Kind: 'image' | 'attestation' | 'unknown';
-  ImageData?: { Platform: Platform; Containers: string[]; Size: { Unpacked: number } };
+  ImageData?: { Platform: Platform; Identity?: ImageIdentity; Containers: string[]; Size: { Unpacked: number } };
   AttestationData?: { For: Digest };
 }
 
@@ -41,6 +47,7 @@ export interface ImageInspect {
   Id: Digest;
   Descriptor?: Descriptor;
   Manifests?: ManifestSummary[];
+  Identity?: ImageIdentity;
   RepoTags: string[];
   RepoDigests: string[];
   Comment: string;

@@ -85,6 +85,7 @@ const INSPECT_TEXTS: Body = { Parent: '', Comment: '', DockerVersion: '', Author
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 
 const INSPECT: readonly Change[] = [
+  { since: 53, undo: (body) => without(body, 'Identity') },
   { since: 52, undo: (body) => withDefaults(filled(body, INSPECT_TEXTS), 'Config', CONFIG_BEFORE_52) },
   { since: 50, undo: (body) => withDefaults(body, 'Config', CONFIG_BEFORE_50) },
   { since: 48, undo: (body) => without(body, 'Descriptor') },

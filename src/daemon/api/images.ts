@@ -22,13 +22,15 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     serve(async (call) => {
       const { query, version } = call;
       const manifests = version >= Since.listManifests && flag(query, 'manifests');
-      if (version >= Since.identity && flag(query, 'identity') && !manifests) {
+      const identity = version >= Since.identity && flag(query, 'identity');
+      if (identity && !manifests) {
         throw new LayerdError('invalid', 'conflicting options: identity requires manifests=1');
       }
       const list = await images.list({
         filters: listFilters(call),
         sharedSize: version >= Since.sharedSize && flag(query, 'shared-size'),
         manifests,
+        identity,
       });
       call.json(list.map((image) => imageSummary(image, version)));
     }),

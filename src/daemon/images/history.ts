@@ -1,6 +1,7 @@
 import type { HistoryItem } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
-import { readConfig, repoTags, type ImageStore } from './store.ts';
+import { repoTags } from './name.ts';
+import { readConfig, type ImageStore } from './store.ts';
 import { unixSeconds } from '../../protocol/time.ts';
 
 /** What a step is called that is no image of its own. */

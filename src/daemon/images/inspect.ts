@@ -1,9 +1,11 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImageInspect } from '../../protocol/engine.ts';
 import type { ContainerDefaults, Platform } from '../../protocol/oci.ts';
+import { imageIdentity } from './identity.ts';
 import { imageSize } from './sizes.ts';
 import { manifestSummaries } from './manifest-summary.ts';
-import { readConfig, repoDigests, repoTags, type ImageStore } from './store.ts';
+import { repoDigests, repoTags } from './name.ts';
+import { readConfig, type ImageStore } from './store.ts';
 import { trimFraction } from '../../protocol/time.ts';
 
 /** How layers are kept, as `docker info` and `docker inspect` name it. */
@@ -41,10 +43,12 @@ export async function inspectImage(
   );
   const config = await readConfig(store, found);
   const layers = config.rootfs?.diff_ids ?? [];
+  const identity = imageIdentity(names);
   return {
     Id: found.id,
     Descriptor: { mediaType: found.mediaType, digest: found.target, size: found.bytes },
     ...(options.manifests === true ? { Manifests: await manifestSummaries(store, found) } : {}),
+    ...(identity === undefined ? {} : { Identity: identity }),
     RepoTags: repoTags(names),
     RepoDigests: repoDigests(names),
     Comment: config.history?.at(-1)?.comment ?? '',

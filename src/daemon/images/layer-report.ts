@@ -1,7 +1,8 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { LayerReport } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
-import { repoTags, type ImageStore } from './store.ts';
+import { repoTags } from './name.ts';
+import type { ImageStore } from './store.ts';
 
 /** The layers of an image with their three identities, bottom first, and the other images that share each of them. */
 export function layerReports(store: ImageStore, name: string, platform?: Platform): LayerReport[] {

@@ -1,11 +1,13 @@
 import type { ImageSummary } from '../../protocol/engine.ts';
 import { booleanFilter, filterValues, matchesLabels, type Filters } from './filters.ts';
 import { Glob } from './glob.ts';
+import { imageIdentity } from './identity.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import { familiarName, familiarString } from '../../protocol/reference.ts';
 import type { ListedImage } from './listing.ts';
 import { sharedSizes } from './sizes.ts';
-import { repoDigests, repoTags, type ImageName, type ImageStore } from './store.ts';
+import { repoDigests, repoTags, type ImageName } from './name.ts';
+import type { ImageStore } from './store.ts';
 import { parseDate, parseTime, unixSeconds } from '../../protocol/time.ts';
 
 /** The filters that a list of images knows; the query parameter is parsed with these. */
@@ -25,6 +27,8 @@ export interface ListOptions {
   readonly sharedSize?: boolean;
   /** Whether to list the manifests of each image's index. */
   readonly manifests?: boolean;
+  /** Whether to say of each of those manifests where the image came from. */
+  readonly identity?: boolean;
 }
 
 /** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
@@ -51,7 +55,10 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
     listed.push({ summary, image });
   }
   if (options.manifests === true) {
-    for (const { summary, image } of listed) summary.Manifests = await manifestSummaries(store, image);
+    for (const { summary, image } of listed) {
+      const identity = options.identity === true ? imageIdentity(image.names) : undefined;
+      summary.Manifests = await manifestSummaries(store, image, identity);
+    }
   }
   return listed.map(({ summary }) => summary).sort((one, other) => other.Created - one.Created);
 }

@@ -1,5 +1,6 @@
 import type { Digest } from '../../protocol/digest.ts';
-import type { ImageName, ImageStore } from './store.ts';
+import type { Database } from '../metadata/database.ts';
+import type { ImageName } from './name.ts';
 import { imageSizes, type SizedTarget } from './sizes.ts';
 
 /** An image as lists show it, before filters: one for all targets that are the same image to the user. */
@@ -24,9 +25,9 @@ interface TargetRow extends SizedTarget {
   readonly created: string | null;
 }
 
-/** Reads all images from the metadata, in three statements however many there are. */
-export function readListing(store: ImageStore): ListedImage[] {
-  const rows = store.db.all<TargetRow>(
+/** Reads all images from the metadata, in two statements however many there are. `namesOf` gives the names of targets. */
+export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
+  const rows = db.all<TargetRow>(
     `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
      FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY image.stored_at DESC, target`,
   );
@@ -36,8 +37,7 @@ export function readListing(store: ImageStore): ListedImage[] {
     if (targets === undefined) byId.set(row.id, [row]);
     else targets.push(row);
   }
-  const namesOf = store.allNames();
-  const sizeOf = imageSizes(store.db);
+  const sizeOf = imageSizes(db);
   return [...byId.values()].map((targets) => {
     const [{ id, target, mediaType, bytes, created, labels }] = targets;
     return {

@@ -1,5 +1,5 @@
 import { isDigest, type Digest } from '../../protocol/digest.ts';
-import type { ManifestSummary } from '../../protocol/engine.ts';
+import type { ImageIdentity, ManifestSummary } from '../../protocol/engine.ts';
 import { isIndexType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Platform } from '../../protocol/oci.ts';
 import { isAttestation } from './platform.ts';
@@ -12,15 +12,19 @@ const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
 const MAX_DEPTH = 4;
 const UNSTATED: Platform = { os: '', architecture: '' };
 
-/** The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. */
+/**
+ * The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. `identity` is the
+ * image's, and told of each of its manifests that is one for a platform.
+ */
 export async function manifestSummaries(
   store: ImageStore,
   image: Pick<Image, 'target' | 'mediaType' | 'bytes'>,
+  identity?: ImageIdentity,
 ): Promise<ManifestSummary[]> {
   const stored = new Map(store.manifests(image.target).map((manifest) => [manifest.digest, manifest]));
   const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
   const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
-  return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest)));
+  return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
 }
 
 /** The manifests that an index lists, with those of the indexes in it that are stored. */
@@ -42,7 +46,11 @@ async function children(
   return lists.flat();
 }
 
-function summary(descriptor: Descriptor, stored: ManifestRow | undefined): ManifestSummary {
+function summary(
+  descriptor: Descriptor,
+  stored: ManifestRow | undefined,
+  identity: ImageIdentity | undefined,
+): ManifestSummary {
   const unpacked = stored?.size ?? 0;
   const content = stored?.contentSize ?? 0;
   const common = {
@@ -62,6 +70,11 @@ function summary(descriptor: Descriptor, stored: ManifestRow | undefined): Manif
   return {
     ...common,
     Kind: 'image',
-    ImageData: { Platform: platform, Containers: [], Size: { Unpacked: unpacked } },
+    ImageData: {
+      Platform: platform,
+      ...(identity === undefined ? {} : { Identity: identity }),
+      Containers: [],
+      Size: { Unpacked: unpacked },
+    },
   };
 }

@@ -11,7 +11,8 @@ import {
   withDefaultTag,
   type Reference,
 } from '../../protocol/reference.ts';
-import { imageIdOf, type FoundImage, type ImageName, type ImageStore, type ManifestRow } from './store.ts';
+import type { ImageName } from './name.ts';
+import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */

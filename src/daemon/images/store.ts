@@ -5,13 +5,12 @@ import type { Database } from '../metadata/database.ts';
 import { Documents } from './documents.ts';
 import type { Image, StoredManifest } from './image.ts';
 import { readListing, type ListedImage } from './listing.ts';
+import { toNames, type ImageName, type NameRow } from './name.ts';
 import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
 import {
   canonicalName,
-  canonicalString,
   familiarString,
   parseAnyReference,
-  splitCanonicalName,
   storableDigest,
   withDefaultTag,
   type Reference,
@@ -51,14 +50,6 @@ export interface FoundImage extends Image {
   readonly listedId: Digest;
   /** Whether it was found by an identifier or the start of one, rather than by a reference. */
   readonly byId: boolean;
-}
-
-/** A name of an image: a tag, or its digest in a repository. */
-export interface ImageName {
-  readonly reference: Reference;
-  readonly target: Digest;
-  /** Unix milliseconds; for tags. */
-  readonly taggedAt: number | undefined;
 }
 
 /** A stored manifest's row, without its layers. */
@@ -236,7 +227,7 @@ export class ImageStore {
    * called in a transaction, whose changes may yet be undone.
    */
   listing(): readonly ListedImage[] {
-    this.#listing ??= readListing(this);
+    this.#listing ??= readListing(this.db, this.allNames());
     return this.#listing;
   }
 
@@ -407,39 +398,6 @@ export class ImageStore {
 /** The config of an image that was found; an artifact has none that anything is known of. */
 export async function readConfig(store: ImageStore, image: FoundImage): Promise<Partial<Readonly<ImageConfig>>> {
   return image.config === undefined ? {} : store.documents.read<ImageConfig>(image.config);
-}
-
-interface NameRow {
-  readonly repository: string;
-  readonly tag: string | null;
-  readonly target: Digest;
-  readonly tagged_at: number | null;
-}
-
-/** In the order of the full references, which is dockerd's. */
-function toNames(rows: readonly NameRow[]): ImageName[] {
-  return rows
-    .map((row) => {
-      const { registry, path } = splitCanonicalName(row.repository);
-      const reference =
-        row.tag === null
-          ? { registry, path, tag: undefined, digest: row.target }
-          : { registry, path, tag: row.tag, digest: undefined };
-      const name = { reference, target: row.target, taggedAt: row.tagged_at ?? undefined };
-      return { key: canonicalString(reference), name };
-    })
-    .toSorted((one, other) => compare(one.key, other.key))
-    .map(({ name }) => name);
-}
-
-/** The tags among the names, as people write them (`RepoTags`). */
-export function repoTags(names: readonly ImageName[]): string[] {
-  return names.flatMap(({ reference }) => (reference.tag === undefined ? [] : [familiarString(reference)]));
-}
-
-/** The digests among the names, as people write them (`RepoDigests`). */
-export function repoDigests(names: readonly ImageName[]): string[] {
-  return names.flatMap(({ reference }) => (reference.digest === undefined ? [] : [familiarString(reference)]));
 }
 
 function compare<T extends string | number>(one: T, other: T): number {

@@ -23,6 +23,7 @@ const summary: ImageSummary = {
 const inspect: ImageInspect = {
   Id: id,
   Descriptor: descriptor,
+  Identity: { Pull: [{ Repository: 'docker.io/library/redis' }] },
   RepoTags: [],
   RepoDigests: [],
   Comment: '',
@@ -85,6 +86,7 @@ describe('an image in full', () => {
       added: [],
       removed: ['Author', 'Comment', 'DockerVersion', 'GraphDriver', 'Parent'],
     });
+    assert.deepEqual(difference(form, 53), { added: ['Identity'], removed: [] });
     assert.equal(form(43)['Created'], '0001-01-01T00:00:00Z');
     assert.deepEqual(form(51)['GraphDriver'], { Name: 'erofs', Data: {} });
   });

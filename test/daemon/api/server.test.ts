@@ -138,6 +138,10 @@ describe('the API over its socket', () => {
         'localhost:5000/team/app:1.0',
         'redis:7',
       ]);
+      await call('get', '/images/json?manifests=1&identity=1');
+      // It came with 1.54.
+      await call('get', '/v1.53/images/json?identity=1');
+      await call('get', '/images/json?identity=1', 400);
       for (const name of ['redis:7', 'localhost:5000/team/app:1.0']) {
         await call('get', `/images/${name}/json`);
         await call('get', `/images/${encodeURIComponent(name)}/json?manifests=true`);

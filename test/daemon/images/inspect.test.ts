@@ -36,6 +36,7 @@ describe('inspecting an image', () => {
         digest: image.descriptor.digest,
         size: image.descriptor.size,
       },
+      Identity: { Pull: [{ Repository: 'docker.io/library/redis' }] },
       RepoTags: ['redis:7'],
       RepoDigests: [`redis@${image.stored.digest}`],
       Comment: 'last',

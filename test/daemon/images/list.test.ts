@@ -229,6 +229,24 @@ describe('a list of images', () => {
     );
   });
 
+  it('tells where an image came from, of each manifest that is for a platform', async () => {
+    using fixture = new Fixture();
+    const amd64 = await fixture.manifest([fixture.layer('amd64')]);
+    const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
+    const target = await fixture.index([amd64.descriptor, arm64.descriptor]);
+    fixture.put('redis', [amd64], { target });
+    fixture.put('localhost:5000/mirror/redis', [amd64], { target });
+    const identities = async (identity: boolean): Promise<unknown[]> => {
+      const [image] = await listImages(fixture.store, { manifests: true, identity });
+      return image?.Manifests?.map(({ ImageData }) => ImageData?.Identity) ?? [];
+    };
+    const origin = {
+      Pull: [{ Repository: 'docker.io/library/redis' }, { Repository: 'localhost:5000/mirror/redis' }],
+    };
+    assert.deepEqual(await identities(true), [origin, origin]);
+    assert.deepEqual(await identities(false), [undefined, undefined]);
+  });
+
   it('looks into indexes that are in an index', async () => {
     using fixture = new Fixture();
     const amd64 = await fixture.manifest([fixture.layer('amd64')]);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { hexOf, type Digest } from '../../../src/protocol/digest.ts';
-import { repoDigests, repoTags } from '../../../src/daemon/images/store.ts';
+import { repoDigests, repoTags } from '../../../src/daemon/images/name.ts';
 import { AMD64, ARM64, Fixture, type TestManifest } from './fixture.ts';
 
 /** An index of an amd64 and an arm64 image of which `stored` are pulled. */
