@@ -75,7 +75,7 @@ export class Engine {
       layerPath: (diffId) => layers.path(diffId),
     });
     const registries = createRegistries(registryOptions(config, version), { logger: log });
-    const unpacker = new Unpacker({ maxWorkers: config.maxConcurrentDownloads });
+    const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     const fetcher = new Fetcher({
       db,
       content,
@@ -169,6 +169,7 @@ export class Engine {
   reload(config: Config): void {
     this.#config = config;
     this.#transfers.concurrency = config.maxConcurrentDownloads;
+    this.#unpacker.concurrency = config.maxConcurrentDownloads;
     this.#registries.reconfigure(registryOptions(config, this.#version));
   }
 

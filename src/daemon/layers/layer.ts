@@ -1,4 +1,5 @@
 import type { Digest } from '../../protocol/digest.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 
 /**
  * A layer's file tree as one EROFS image, `layers/sha256/<hex of the diff ID>.erofs` under the data root, mountable
@@ -55,3 +56,10 @@ export interface UnpackRequest {
   readonly expected: { readonly digest: Digest; readonly size: number };
   onProgress?(progress: UnpackProgress): void;
 }
+
+/**
+ * What is said of a blob that has the right digest and yet is no layer. Not `corrupt`, which removes the blob: something
+ * else may rightly hold the same bytes, and fetching them again is no use.
+ */
+export const asPublished = (digest: Digest, reason: string): LayerdError =>
+  new LayerdError('invalid', `blob ${digest} is as it was published, but ${reason}`);

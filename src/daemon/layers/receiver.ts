@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 
 import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { storageError } from '../metadata/storage-error.ts';
-import type { UnpackRequest } from './layer.ts';
+import { asPublished, type UnpackRequest } from './layer.ts';
 import { RingClosed, type Ring } from './ring.ts';
 import type { Writeback } from './writeback.ts';
 
@@ -116,6 +116,8 @@ export class Receiver {
 
   /** Writes down what has arrived when the unpacking is given up, so that it is not fetched again. */
   #keep(file: number, start: number): void {
+    // Where it is not the other side that gave up, it learns it now.
+    this.#source.close();
     let at = start;
     for (let bytes = this.#source.rest(); bytes !== undefined; bytes = this.#source.rest()) {
       const piece = bytes.subarray(0, Math.max(0, this.#request.expected.size - at));
@@ -152,10 +154,7 @@ export class Receiver {
       );
     }
     this.#pass(() => this.#target.end());
-    if (this.#corrupt !== undefined) {
-      // Not the kind that removes the blob: something else may rightly hold the same bytes, and fetching them again is no use.
-      throw new LayerdError('invalid', `blob ${digest} is as it was published, but ${this.#corrupt.message}`);
-    }
+    if (this.#corrupt !== undefined) throw asPublished(digest, this.#corrupt.message);
     return actual;
   }
 }

@@ -69,6 +69,17 @@ export class Ring {
     return this.#bytes.subarray(at, at + Math.min(free, this.capacity - at));
   }
 
+  /** Writer on a thread that may sleep: free space in one piece, of that many bytes unless the ring wraps around before. */
+  reserve(length: number): Uint8Array<SharedArrayBuffer> {
+    for (;;) {
+      const signal = Atomics.load(this.#control, WRITER_SIGNAL);
+      const space = this.tryReserve();
+      const untilWrap = this.capacity - (Atomics.load(this.#control, HEAD) & (this.capacity - 1));
+      if (space !== undefined && space.length >= Math.min(length, untilWrap)) return space.subarray(0, length);
+      Atomics.wait(this.#control, WRITER_SIGNAL, signal);
+    }
+  }
+
   /** Writer: resolves when {@link tryReserve} is worth another try. */
   async room(): Promise<void> {
     const signal = Atomics.load(this.#control, WRITER_SIGNAL);

@@ -1,40 +1,44 @@
 import { rm } from 'node:fs/promises';
-import { extname } from 'node:path';
-import { SHARE_ENV, Worker } from 'node:worker_threads';
-import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 import { loadIsal } from './isal.ts';
-import type { Job, JobOutcome } from './job.ts';
-import type { UnpackedLayer, Unpacking, UnpackRequest } from './layer.ts';
-import { Ring } from './ring.ts';
+import type { JobOutcome } from './job.ts';
+import { asPublished, type UnpackedLayer, type Unpacking, type UnpackRequest } from './layer.ts';
+import { RingClosed } from './ring.ts';
+import { LayerThread } from './thread.ts';
 
-/** Bytes between the main thread and a worker: enough to keep both busy while the other is not scheduled. */
-const RING_BYTES = 2 * 1024 * 1024;
-/** How long an idle worker stays, in milliseconds: the next layer of a pull comes sooner. */
-const IDLE_MILLISECONDS = 2000;
 /** How often progress is looked at, in milliseconds. */
 const PROGRESS_MILLISECONDS = 100;
-/** A worker's own heap; what grows with a layer is outside of it, in typed arrays. */
-const WORKER_LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
-
-/** The worker beside this file: TypeScript in a checkout, JavaScript in a package. */
-const WORKER = new URL(`./worker${extname(import.meta.url)}`, import.meta.url);
+/**
+ * A blob with this much to unpack, in bytes, gets two threads: one that receives and decompresses, one that hashes the tar
+ * and builds the image. A smaller one is done before a second thread would pay.
+ */
+const PAIR_BYTES = 4 * 1024 * 1024;
 
 /**
- * Unpacks layer blobs in worker threads, one layer in each. Workers start when they are needed and end when they have been
- * idle for a while; an unpacking beyond the most that run at once waits for its turn.
+ * Unpacks layer blobs in worker threads. Threads start when they are needed and end when they have been idle for a while;
+ * an unpacking beyond the most that run at once waits for its turn.
  */
 export class Unpacker {
-  readonly #maxWorkers: number;
-  readonly #workers = new Set<UnpackWorker>();
-  readonly #idle: UnpackWorker[] = [];
-  readonly #waiting: WorkerUnpacking[] = [];
-  readonly #unsettled = new Set<WorkerUnpacking>();
+  readonly #pairBytes: number;
+  readonly #threads = new Set<LayerThread>();
+  readonly #idle: LayerThread[] = [];
+  readonly #waiting: ThreadUnpacking[] = [];
+  readonly #unsettled = new Set<ThreadUnpacking>();
+  #concurrency: number;
+  #running = 0;
   #inflater: 'isa-l' | 'zlib' | undefined;
   #isClosed = false;
 
-  /** `maxWorkers`: how many layers are unpacked at once. */
-  constructor(options: { maxWorkers: number }) {
-    this.#maxWorkers = options.maxWorkers;
+  /** `concurrency`: how many layers are unpacked at once. `pairBytes`: from which size on one has two threads. */
+  constructor(options: { concurrency: number; pairBytes?: number }) {
+    this.#concurrency = options.concurrency;
+    this.#pairBytes = options.pairBytes ?? PAIR_BYTES;
+  }
+
+  /** How many layers may be unpacked at once. Takes effect as running ones end. */
+  set concurrency(value: number) {
+    this.#concurrency = value;
+    this.#dispatch();
   }
 
   /** What decompresses gzip on this host. */
@@ -46,7 +50,7 @@ export class Unpacker {
   /** Begins to unpack; what goes wrong is told by the unpacking's own methods. */
   start(request: UnpackRequest): Unpacking {
     if (this.#isClosed) throw new LayerdError('unavailable', 'cannot unpack a layer: the daemon is shutting down');
-    const unpacking = new WorkerUnpacking(request);
+    const unpacking = new ThreadUnpacking(request);
     this.#unsettled.add(unpacking);
     void unpacking.settled.then(() => this.#unsettled.delete(unpacking));
     this.#waiting.push(unpacking);
@@ -54,108 +58,58 @@ export class Unpacker {
     return unpacking;
   }
 
-  /** Aborts what is under way and ends the workers. */
+  /** Aborts what is under way and ends the threads. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all(Array.from(this.#unsettled, (unpacking) => unpacking.abort()));
-    await Promise.all(Array.from(this.#workers, (worker) => worker.end()));
+    await Promise.all(Array.from(this.#threads, (thread) => thread.end()));
   }
 
   #dispatch(): void {
-    while (this.#waiting.length > 0) {
-      const worker = this.#idle.pop() ?? this.#spawn();
-      if (worker === undefined) return;
+    while (this.#running < this.#concurrency) {
       const unpacking = this.#waiting.shift();
+      if (unpacking === undefined) return;
       // It may have been aborted while it waited.
-      if (unpacking === undefined || unpacking.isSettled) this.#rest(worker);
-      else void unpacking.run(worker).then(() => this.#rest(worker));
+      if (!unpacking.isSettled) void this.#run(unpacking);
     }
   }
 
-  #spawn(): UnpackWorker | undefined {
-    if (this.#workers.size >= this.#maxWorkers) return undefined;
-    const worker = new UnpackWorker(() => {
-      this.#workers.delete(worker);
-      const index = this.#idle.indexOf(worker);
-      if (index >= 0) this.#idle.splice(index, 1);
-      this.#dispatch();
-    });
-    this.#workers.add(worker);
-    return worker;
-  }
-
-  #rest(worker: UnpackWorker): void {
-    if (!this.#workers.has(worker)) return;
-    this.#idle.push(worker);
-    worker.rest();
+  async #run(unpacking: ThreadUnpacking): Promise<void> {
+    this.#running += 1;
+    const receiver = this.#take();
+    const builder = unpacking.size >= this.#pairBytes ? this.#take() : undefined;
+    await unpacking.run(receiver, builder);
+    for (const thread of [receiver, builder]) {
+      if (thread === undefined || !this.#threads.has(thread)) continue;
+      this.#idle.push(thread);
+      thread.rest();
+    }
+    this.#running -= 1;
     this.#dispatch();
   }
-}
 
-/** A worker thread and the ring through which it gets its bytes. */
-class UnpackWorker {
-  readonly ring = Ring.allocate(RING_BYTES);
-  readonly consumed = new BigUint64Array(new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT));
-  readonly #worker: Worker;
-  readonly #gone: Promise<void>;
-  #answer: ((outcome: JobOutcome) => void) | undefined;
-  #error: unknown;
-  #idleTimer: NodeJS.Timeout | undefined;
-
-  constructor(onGone: () => void) {
-    this.#worker = new Worker(WORKER, { name: 'layers', env: SHARE_ENV, resourceLimits: WORKER_LIMITS });
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#gone = promise;
-    this.#worker.on('message', (outcome: JobOutcome) => this.#answer?.(outcome));
-    this.#worker.on('error', (error: unknown) => (this.#error = error));
-    this.#worker.on('exit', (code) => {
-      clearTimeout(this.#idleTimer);
-      const reason = this.#error === undefined ? `exit code ${code}` : messageOf(this.#error);
-      this.#answer?.({
-        failure: { kind: 'internal', message: `the thread that unpacks a layer ended: ${reason}; try again` },
-      });
-      resolve(undefined);
-      onGone();
+  #take(): LayerThread {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) return idle;
+    const thread = new LayerThread(() => {
+      this.#threads.delete(thread);
+      const index = this.#idle.indexOf(thread);
+      if (index >= 0) this.#idle.splice(index, 1);
     });
-  }
-
-  /** Has a layer unpacked; the bytes are expected in the ring. */
-  async run({ blobPath, resumeAt, imagePath, expected }: UnpackRequest): Promise<JobOutcome> {
-    clearTimeout(this.#idleTimer);
-    this.#worker.ref();
-    const job: Job = {
-      request: { blobPath, resumeAt, imagePath, expected },
-      source: this.ring.shared,
-      consumed: this.consumed.buffer,
-    };
-    const outcome = await new Promise<JobOutcome>((resolve) => {
-      this.#answer = resolve;
-      this.#worker.postMessage(job);
-    });
-    this.#answer = undefined;
-    return outcome;
-  }
-
-  /** Nothing is to be done; ends after a while. */
-  rest(): void {
-    this.#worker.unref();
-    this.#idleTimer = setTimeout(() => void this.end(), IDLE_MILLISECONDS).unref();
-  }
-
-  async end(): Promise<void> {
-    await this.#worker.terminate();
-    await this.#gone;
+    this.#threads.add(thread);
+    return thread;
   }
 }
 
-class WorkerUnpacking implements Unpacking {
+class ThreadUnpacking implements Unpacking {
   /** Resolves when nothing is left to come, whatever the outcome. */
   readonly settled: Promise<void>;
   isSettled = false;
   readonly #request: UnpackRequest;
   readonly #result = Promise.withResolvers<UnpackedLayer>();
   readonly #begun = Promise.withResolvers<undefined>();
-  #worker: UnpackWorker | undefined;
+  readonly #consumed = new BigUint64Array(new SharedArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT));
+  #receiver: LayerThread | undefined;
   #reported = 0;
 
   constructor(request: UnpackRequest) {
@@ -166,45 +120,86 @@ class WorkerUnpacking implements Unpacking {
     );
   }
 
-  /** Has the worker do it; resolves when the worker is free again. */
-  async run(worker: UnpackWorker): Promise<void> {
-    this.#worker = worker;
-    worker.ring.reset();
-    worker.consumed[0] = 0n;
+  /** Bytes of the blob. */
+  get size(): number {
+    return this.#request.expected.size;
+  }
+
+  /** Has the thread do it, with the help of another if there is one; resolves when both are free again. */
+  async run(receiver: LayerThread, builder: LayerThread | undefined): Promise<void> {
+    this.#receiver = receiver;
+    receiver.ring.reset();
+    builder?.ring.reset();
+    const { blobPath, resumeAt, imagePath, expected } = this.#request;
     const timer = setInterval(() => this.#report(), PROGRESS_MILLISECONDS);
-    const outcome = worker.run(this.#request);
+    const received = receiver.run({
+      task: 'receive',
+      request: { blobPath, resumeAt, imagePath, expected },
+      source: receiver.ring.shared,
+      consumed: this.#consumed.buffer,
+      tar: builder?.ring.shared,
+    });
+    const built = builder?.run({ task: 'build', imagePath, tar: builder.ring.shared });
     this.#begun.resolve(undefined);
-    await this.#settle(await outcome);
+    if (builder === undefined || built === undefined) await this.#settle(await received);
+    else await this.#settle(await this.#both(received, built, builder));
     clearInterval(timer);
   }
 
-  async write(chunk: Uint8Array): Promise<void> {
-    if (this.#worker === undefined) await this.#begun.promise;
-    for (let at = 0; at < chunk.byteLength;) {
-      // Once it is settled the worker and its ring may be another unpacking's.
-      if (this.isSettled || this.#worker === undefined) throw await this.#failure();
-      const { ring } = this.#worker;
-      const space = ring.tryReserve();
-      if (space === undefined) {
-        await ring.room();
-        continue;
+  /** What becomes of the two halves; one that fails ends the other. */
+  async #both(
+    receiving: Promise<JobOutcome>,
+    building: Promise<JobOutcome>,
+    builder: LayerThread,
+  ): Promise<JobOutcome> {
+    const stop = (outcome: JobOutcome): JobOutcome => {
+      // After a success the ring has ended, and what is still in it is needed.
+      if ('failure' in outcome || 'stopped' in outcome) builder.ring.close();
+      return outcome;
+    };
+    const [received, built] = await Promise.all([receiving.then(stop), building.then(stop)]);
+    if ('failure' in built) {
+      const { kind, message } = built.failure;
+      if (kind !== 'corrupt') return built;
+      if ('digest' in received) {
+        const error = asPublished(this.#request.expected.digest, message);
+        return { failure: { kind: error.kind, message: error.message } };
       }
-      const length = Math.min(space.length, chunk.byteLength - at);
-      space.set(chunk.subarray(at, at + length));
-      ring.commit(length);
-      at += length;
+    }
+    return 'digest' in received ? { ...built, ...received } : received;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    if (this.#receiver === undefined) await this.#begun.promise;
+    try {
+      for (let at = 0; at < chunk.byteLength;) {
+        // Once it is settled the thread and its ring may be another unpacking's.
+        if (this.isSettled || this.#receiver === undefined) throw new RingClosed();
+        const { ring } = this.#receiver;
+        const space = ring.tryReserve();
+        if (space === undefined) {
+          await ring.room();
+          continue;
+        }
+        const length = Math.min(space.length, chunk.byteLength - at);
+        space.set(chunk.subarray(at, at + length));
+        ring.commit(length);
+        at += length;
+      }
+    } catch (error) {
+      throw error instanceof RingClosed ? await this.#failure() : error;
     }
   }
 
   async finish(): Promise<UnpackedLayer> {
-    if (this.#worker === undefined) await this.#begun.promise;
-    if (!this.isSettled) this.#worker?.ring.end();
+    if (this.#receiver === undefined) await this.#begun.promise;
+    if (!this.isSettled) this.#receiver?.ring.end();
     return this.#result.promise;
   }
 
   async abort(): Promise<void> {
-    if (this.#worker === undefined) await this.#settle({ stopped: true });
-    else if (!this.isSettled) this.#worker.ring.close();
+    if (this.#receiver === undefined) await this.#settle({ stopped: true });
+    else if (!this.isSettled) this.#receiver.ring.close();
     await this.settled;
   }
 
@@ -220,15 +215,15 @@ class WorkerUnpacking implements Unpacking {
     const { expected, imagePath } = this.#request;
     this.isSettled = true;
     // Whoever waits for room learns it now.
-    this.#worker?.ring.close();
+    this.#receiver?.ring.close();
     this.#begun.resolve(undefined);
-    if ('layer' in outcome) {
+    if ('digest' in outcome && outcome.layer !== undefined) {
       this.#report();
-      this.#result.resolve(outcome.layer);
+      this.#result.resolve({ ...outcome.layer, digest: expected.digest, blobSize: expected.size });
       return;
     }
-    // A worker that crashed could not remove it. What cannot be removed here either goes at the next start.
-    if (this.#worker !== undefined) await rm(imagePath, { force: true }).catch(() => undefined);
+    // A thread that crashed could not remove it. What cannot be removed here either goes at the next start.
+    if (this.#receiver !== undefined) await rm(imagePath, { force: true }).catch(() => undefined);
     this.#result.reject(
       'failure' in outcome
         ? new LayerdError(outcome.failure.kind, outcome.failure.message)
@@ -237,11 +232,9 @@ class WorkerUnpacking implements Unpacking {
   }
 
   #report(): void {
-    const consumed = Number(Atomics.load(this.#worker?.consumed ?? NOTHING_CONSUMED, 0));
+    const consumed = Number(Atomics.load(this.#consumed, 0));
     if (consumed === this.#reported) return;
     this.#reported = consumed;
     this.#request.onProgress?.({ consumed });
   }
 }
-
-const NOTHING_CONSUMED = new BigUint64Array(1);

@@ -2,20 +2,21 @@ import { readlinkSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { basename } from 'node:path';
 import { parentPort } from 'node:worker_threads';
-import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import { Builder } from './builder.ts';
 import { STAGE_BYTES } from './image-file.ts';
 import { Inflater, type Output } from './inflate.ts';
 import { loadIsal } from './isal.ts';
-import type { Job, JobOutcome } from './job.ts';
-import type { UnpackedLayer } from './layer.ts';
+import type { BuildJob, Job, JobOutcome, ReceiveJob } from './job.ts';
+import type { Layer } from './layer.ts';
 import { Receiver } from './receiver.ts';
 import { Ring, RingClosed } from './ring.ts';
 import { Writeback } from './writeback.ts';
 
 /*
- * A thread that unpacks one layer blob after another. It works synchronously and sleeps while a ring is empty, so that
- * nothing passes through an event loop; its buffers are allocated once.
+ * A thread that works on one layer after another: on the whole of it, or on one of two halves, of which the first receives
+ * and decompresses the blob and the second hashes the tar and builds the image. It works synchronously and sleeps while a
+ * ring is empty or full, so that nothing passes through an event loop; its buffers are allocated once.
  */
 
 /** How much further back this thread stands than the main thread when the processors are busy, as in nice(1). */
@@ -37,23 +38,61 @@ port.on('message', (job: Job) => port.postMessage(outcomeOf(job)));
 
 function outcomeOf(job: Job): JobOutcome {
   try {
-    return { layer: unpack(job) };
+    return job.task === 'build' ? { layer: build(job) } : receive(job);
   } catch (error) {
     if (error instanceof RingClosed) return { stopped: true };
-    return error instanceof LayerdError
-      ? { failure: { kind: error.kind, message: error.message } }
-      : { failure: { kind: 'internal', message: `unpacking ${job.request.expected.digest}: ${messageOf(error)}` } };
+    if (error instanceof LayerdError) return { failure: { kind: error.kind, message: error.message } };
+    const what = job.task === 'build' ? job.imagePath : job.request.expected.digest;
+    return { failure: { kind: 'internal', message: `unpacking ${what}: ${messageOf(error)}` } };
   }
 }
 
-function unpack({ request, source, consumed }: Job): UnpackedLayer {
-  const builder = new Builder(request.imagePath, stage);
+function receive({ request, source, consumed, tar: shared }: ReceiveJob): JobOutcome {
+  const pass = (output: Output): Receiver =>
+    new Receiver(request, new Ring(source), new Inflater(output, isal), new BigUint64Array(consumed), writeback);
+  if (shared !== undefined) {
+    const ring = new Ring(shared);
+    const digest = pass({ reserve: () => ring.reserve(TAR_BYTES), commit: (length) => ring.commit(length) }).run();
+    ring.end();
+    return { digest };
+  }
+  return building(request.imagePath, (builder) => {
+    const digest = pass({ reserve: () => tar, commit: (length) => builder.write(tar.subarray(0, length)) }).run();
+    return { digest, layer: builder.finish() };
+  });
+}
+
+function build({ imagePath, tar: shared }: BuildJob): Layer {
+  const ring = new Ring(shared);
   try {
-    const output: Output = { reserve: () => tar, commit: (length) => builder.write(tar.subarray(0, length)) };
-    const inflater = new Inflater(output, isal);
-    const receiver = new Receiver(request, new Ring(source), inflater, new BigUint64Array(consumed), writeback);
-    const digest = receiver.run();
-    return { ...builder.finish(), digest, blobSize: request.expected.size };
+    return building(imagePath, (builder) => {
+      for (const piece of pieces(ring)) builder.write(piece);
+      return builder.finish();
+    });
+  } catch (error) {
+    // Whoever receives goes on to the end all the same: only the blob's digest tells what to make of a tar like this.
+    if (isKind(error, 'corrupt')) pieces(ring).forEach(() => undefined);
+    throw error;
+  }
+}
+
+/** What is in the ring until its end; each piece is released when the next one is asked for. */
+function* pieces(ring: Ring): Generator<Uint8Array> {
+  for (let bytes = ring.next(); bytes !== undefined; bytes = ring.next()) {
+    const piece = bytes.subarray(0, TAR_BYTES);
+    try {
+      yield piece;
+    } finally {
+      ring.release(piece.length);
+    }
+  }
+}
+
+/** Has an image built; what fails leaves none. */
+function building<T>(imagePath: string, work: (builder: Builder) => T): T {
+  const builder = new Builder(imagePath, stage);
+  try {
+    return work(builder);
   } catch (error) {
     builder.discard();
     throw error;

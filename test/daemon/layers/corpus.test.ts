@@ -26,7 +26,7 @@ const TIMEOUT = 600_000;
 
 describe('the corpus', { skip }, () => {
   let unpacker: Unpacker;
-  before(() => (unpacker = new Unpacker({ maxWorkers: 2 })));
+  before(() => (unpacker = new Unpacker({ concurrency: 2 })));
   after(() => unpacker.close());
 
   for (const image of images) {

@@ -31,9 +31,17 @@ const isError =
     return true;
   };
 
-describe('an unpacker', () => {
+for (const [threads, pairBytes] of [
+  ['one thread', Infinity],
+  ['two threads', 0],
+] as const) {
+  describe(`an unpacker with ${threads} for each layer`, () => unpacking(pairBytes));
+}
+
+/** What holds however many threads a layer gets. */
+function unpacking(pairBytes: number): void {
   let unpacker: Unpacker;
-  before(() => (unpacker = new Unpacker({ maxWorkers: 2 })));
+  before(() => (unpacker = new Unpacker({ concurrency: 2, pairBytes })));
   after(() => unpacker.close());
 
   interface Job {
@@ -233,6 +241,23 @@ describe('an unpacker', () => {
     );
   });
 
+  it('takes on another limit while unpackings wait', async (t) => {
+    const other = new Unpacker({ concurrency: 1, pairBytes });
+    t.after(() => other.close());
+    const begin = async (): Promise<Unpacking> => {
+      const folder = await scratch(t);
+      const paths = { blobPath: join(folder, 'blob'), imagePath: join(folder, 'image') };
+      return other.start({ ...paths, resumeAt: 0, expected: { digest: digestOf(blob), size: blob.length } });
+    };
+    // The first does not go on before the second does.
+    const [first, second] = [await begin(), await begin()];
+    other.concurrency = 2;
+    await writeAll(second, blob);
+    assert.equal((await second.finish()).diffId, digestOf(layer));
+    await writeAll(first, blob);
+    assert.equal((await first.finish()).diffId, digestOf(layer));
+  });
+
   it('makes a writer wait while the worker is behind, and wakes it when the unpacking fails', async (t) => {
     const folder = await scratch(t);
     await mkdir(join(folder, 'image'));
@@ -274,7 +299,7 @@ describe('an unpacker', () => {
   });
 
   it('aborts what is under way when it is closed, and starts nothing after', async (t) => {
-    const other = new Unpacker({ maxWorkers: 1 });
+    const other = new Unpacker({ concurrency: 1, pairBytes });
     const folder = await scratch(t);
     const request = {
       blobPath: join(folder, 'blob'),
@@ -289,4 +314,4 @@ describe('an unpacker', () => {
     await isGone(request.imagePath);
     assert.throws(() => other.start(request), isError('unavailable', /shutting down/));
   });
-});
+}
