@@ -22,10 +22,16 @@ export class RingClosed extends Error {
 const HEAD = 0;
 const TAIL = 1;
 const STATE = 2;
-/** Grows with whatever the reader waits for, and with whatever the writer waits for. */
+/** What a side sleeps on; it grows when the side is woken. */
 const READER_SIGNAL = 3;
 const WRITER_SIGNAL = 4;
-const CONTROL_WORDS = 5;
+/**
+ * How many bytes a side that sleeps, or is about to, wants to be woken for; 0 while it is awake. To wake a thread costs more
+ * than to move the bytes, so nobody is woken who is awake, nor for less than is worth it.
+ */
+const READER_WANTS = 5;
+const WRITER_WANTS = 6;
+const CONTROL_WORDS = 7;
 
 const OPEN = 0;
 const ENDED = 1;
@@ -54,37 +60,34 @@ export class Ring {
 
   /** Empties the ring for another use. Neither side may be at work. */
   reset(): void {
-    Atomics.store(this.#control, HEAD, 0);
-    Atomics.store(this.#control, TAIL, 0);
+    for (const counter of [HEAD, TAIL, READER_WANTS, WRITER_WANTS]) Atomics.store(this.#control, counter, 0);
     Atomics.store(this.#control, STATE, OPEN);
   }
 
   /** Writer: free space in one piece, or undefined while the ring is full. Never sleeps. */
   tryReserve(): Uint8Array<SharedArrayBuffer> | undefined {
     this.throwIfClosed();
-    const head = Atomics.load(this.#control, HEAD);
-    const free = this.capacity - ((head - Atomics.load(this.#control, TAIL)) | 0);
+    const free = this.capacity - this.#used();
     if (free === 0) return undefined;
-    const at = head & (this.capacity - 1);
+    const at = Atomics.load(this.#control, HEAD) & (this.capacity - 1);
     return this.#bytes.subarray(at, at + Math.min(free, this.capacity - at));
   }
 
   /** Writer on a thread that may sleep: free space in one piece, of that many bytes unless the ring wraps around before. */
   reserve(length: number): Uint8Array<SharedArrayBuffer> {
+    const needed = Math.min(length, this.capacity - (Atomics.load(this.#control, HEAD) & (this.capacity - 1)));
     for (;;) {
-      const signal = Atomics.load(this.#control, WRITER_SIGNAL);
       const space = this.tryReserve();
-      const untilWrap = this.capacity - (Atomics.load(this.#control, HEAD) & (this.capacity - 1));
-      if (space !== undefined && space.length >= Math.min(length, untilWrap)) return space.subarray(0, length);
-      Atomics.wait(this.#control, WRITER_SIGNAL, signal);
+      if (space !== undefined && space.length >= needed) return space.subarray(0, length);
+      const signal = this.#wantRoom();
+      if (this.#isFull(needed)) Atomics.wait(this.#control, WRITER_SIGNAL, signal);
     }
   }
 
   /** Writer: resolves when {@link tryReserve} is worth another try. */
   async room(): Promise<void> {
-    const signal = Atomics.load(this.#control, WRITER_SIGNAL);
-    const used = (Atomics.load(this.#control, HEAD) - Atomics.load(this.#control, TAIL)) | 0;
-    if (used < this.capacity || Atomics.load(this.#control, STATE) !== OPEN) return;
+    const signal = this.#wantRoom();
+    if (!this.#isFull(1)) return;
     const waiting = Atomics.waitAsync(this.#control, WRITER_SIGNAL, signal);
     if (waiting.async) await waiting.value;
   }
@@ -92,48 +95,57 @@ export class Ring {
   /** Writer: the first bytes of the reserved space are filled. */
   commit(length: number): void {
     Atomics.add(this.#control, HEAD, length);
-    this.#signal(READER_SIGNAL);
+    const wants = Atomics.load(this.#control, READER_WANTS);
+    if (wants > 0 && this.#used() >= wants) this.#wakeReader();
   }
 
   /** Writer: nothing will follow. */
   end(): void {
     Atomics.compareExchange(this.#control, STATE, OPEN, ENDED);
-    this.#signal(READER_SIGNAL);
+    this.#wakeReader();
   }
 
-  /** Reader: the next bytes in one piece, or undefined at the end; sleeps until there are some. */
-  next(): Uint8Array<SharedArrayBuffer> | undefined {
+  /**
+   * Reader: the next bytes in one piece, or undefined at the end. While there are none it sleeps, until there are as many
+   * as `worth` or the end has come.
+   */
+  next(worth = 1): Uint8Array<SharedArrayBuffer> | undefined {
     for (;;) {
-      const signal = Atomics.load(this.#control, READER_SIGNAL);
       const state = Atomics.load(this.#control, STATE);
       if (state === CLOSED) throw new RingClosed();
       const bytes = this.rest();
       if (bytes !== undefined) return bytes;
       if (state === ENDED) return undefined;
-      Atomics.wait(this.#control, READER_SIGNAL, signal);
+      const signal = Atomics.load(this.#control, READER_SIGNAL);
+      // Said before the last look at the ring: either the writer has written by then, or it sees that somebody waits.
+      Atomics.store(this.#control, READER_WANTS, worth);
+      if (this.#used() === 0 && Atomics.load(this.#control, STATE) === OPEN) {
+        Atomics.wait(this.#control, READER_SIGNAL, signal);
+      }
+      Atomics.store(this.#control, READER_WANTS, 0);
     }
   }
 
   /** Reader: what has been written and not been released, in one piece, also after a {@link close}; undefined if none. */
   rest(): Uint8Array<SharedArrayBuffer> | undefined {
-    const tail = Atomics.load(this.#control, TAIL);
-    const used = (Atomics.load(this.#control, HEAD) - tail) | 0;
+    const used = this.#used();
     if (used === 0) return undefined;
-    const at = tail & (this.capacity - 1);
+    const at = Atomics.load(this.#control, TAIL) & (this.capacity - 1);
     return this.#bytes.subarray(at, at + Math.min(used, this.capacity - at));
   }
 
   /** Reader: the first bytes of what {@link next} gave are done with. */
   release(length: number): void {
     Atomics.add(this.#control, TAIL, length);
-    this.#signal(WRITER_SIGNAL);
+    const wants = Atomics.load(this.#control, WRITER_WANTS);
+    if (wants > 0 && this.capacity - this.#used() >= wants) this.#wakeWriter();
   }
 
   /** Either side, or the main thread: no more bytes pass; both sides get {@link RingClosed}. */
   close(): void {
     Atomics.store(this.#control, STATE, CLOSED);
-    this.#signal(READER_SIGNAL);
-    this.#signal(WRITER_SIGNAL);
+    this.#wakeReader();
+    this.#wakeWriter();
   }
 
   /** Throws once {@link close} was called. */
@@ -141,8 +153,36 @@ export class Ring {
     if (Atomics.load(this.#control, STATE) === CLOSED) throw new RingClosed();
   }
 
-  #signal(which: number): void {
-    Atomics.add(this.#control, which, 1);
-    Atomics.notify(this.#control, which);
+  #used(): number {
+    return (Atomics.load(this.#control, HEAD) - Atomics.load(this.#control, TAIL)) | 0;
+  }
+
+  /** Whether the writer has to wait for so many bytes of room. */
+  #isFull(needed: number): boolean {
+    return this.capacity - this.#used() < needed && Atomics.load(this.#control, STATE) === OPEN;
+  }
+
+  /**
+   * Says that the writer is about to sleep until half of the ring is free, and returns what to sleep on. Said before the
+   * last look at the ring, for the same reason as in {@link next}.
+   */
+  #wantRoom(): number {
+    const signal = Atomics.load(this.#control, WRITER_SIGNAL);
+    Atomics.store(this.#control, WRITER_WANTS, this.capacity / 2);
+    return signal;
+  }
+
+  #wakeReader(): void {
+    this.#wake(READER_WANTS, READER_SIGNAL);
+  }
+
+  #wakeWriter(): void {
+    this.#wake(WRITER_WANTS, WRITER_SIGNAL);
+  }
+
+  #wake(wants: number, signal: number): void {
+    Atomics.store(this.#control, wants, 0);
+    Atomics.add(this.#control, signal, 1);
+    Atomics.notify(this.#control, signal);
   }
 }

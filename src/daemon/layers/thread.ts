@@ -6,8 +6,6 @@ import { Ring } from './ring.ts';
 
 /** Bytes on the way to a thread: enough to keep both sides busy while the other is not scheduled. */
 const RING_BYTES = 2 * 1024 * 1024;
-/** How long an idle thread stays, in milliseconds: the next layer of a pull comes sooner. */
-const IDLE_MILLISECONDS = 2000;
 /** A thread's own heap; what grows with a layer is outside of it, in typed arrays. */
 const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
 
@@ -18,13 +16,15 @@ const WORKER = new URL(`./worker${extname(import.meta.url)}`, import.meta.url);
 export class LayerThread {
   readonly ring = Ring.allocate(RING_BYTES);
   readonly #worker: Worker;
+  readonly #onGone: () => void;
   readonly #gone: Promise<void>;
   #answer: ((outcome: JobOutcome) => void) | undefined;
   #error: unknown;
   #idleTimer: NodeJS.Timeout | undefined;
 
-  /** `onGone` is called when the thread has ended, of itself or not. */
+  /** `onGone` is called when the thread is not to be given jobs any more: it is ending, or has ended of itself. */
   constructor(onGone: () => void) {
+    this.#onGone = onGone;
     this.#worker = new Worker(WORKER, { name: 'layers', env: SHARE_ENV, resourceLimits: LIMITS });
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.#gone = promise;
@@ -53,13 +53,15 @@ export class LayerThread {
     return outcome;
   }
 
-  /** Nothing is to be done; ends after a while. */
-  rest(): void {
+  /** Nothing is to be done; ends after that many milliseconds. */
+  rest(idle: number): void {
     this.#worker.unref();
-    this.#idleTimer = setTimeout(() => void this.end(), IDLE_MILLISECONDS).unref();
+    this.#idleTimer = setTimeout(() => void this.end(), idle).unref();
   }
 
   async end(): Promise<void> {
+    // Now, not when it has ended: a job that was given to it in between would fail.
+    this.#onGone();
     await this.#worker.terminate();
     await this.#gone;
   }

@@ -8,6 +8,8 @@ import { LayerThread } from './thread.ts';
 
 /** How often progress is looked at, in milliseconds. */
 const PROGRESS_MILLISECONDS = 100;
+/** How long an idle thread stays, in milliseconds: the next layer of a pull comes sooner. */
+const IDLE_MILLISECONDS = 2000;
 /**
  * A blob with this much to unpack, in bytes, gets two threads: one that receives and decompresses, one that hashes the tar
  * and builds the image. A smaller one is done before a second thread would pay.
@@ -20,6 +22,7 @@ const PAIR_BYTES = 4 * 1024 * 1024;
  */
 export class Unpacker {
   readonly #pairBytes: number;
+  readonly #idleMilliseconds: number;
   readonly #threads = new Set<LayerThread>();
   readonly #idle: LayerThread[] = [];
   readonly #waiting: ThreadUnpacking[] = [];
@@ -30,9 +33,10 @@ export class Unpacker {
   #isClosed = false;
 
   /** `concurrency`: how many layers are unpacked at once. `pairBytes`: from which size on one has two threads. */
-  constructor(options: { concurrency: number; pairBytes?: number }) {
+  constructor(options: { concurrency: number; pairBytes?: number; idleMilliseconds?: number }) {
     this.#concurrency = options.concurrency;
     this.#pairBytes = options.pairBytes ?? PAIR_BYTES;
+    this.#idleMilliseconds = options.idleMilliseconds ?? IDLE_MILLISECONDS;
   }
 
   /** How many layers may be unpacked at once. Takes effect as running ones end. */
@@ -82,7 +86,7 @@ export class Unpacker {
     for (const thread of [receiver, builder]) {
       if (thread === undefined || !this.#threads.has(thread)) continue;
       this.#idle.push(thread);
-      thread.rest();
+      thread.rest(this.#idleMilliseconds);
     }
     this.#running -= 1;
     this.#dispatch();

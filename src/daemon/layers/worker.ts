@@ -24,6 +24,8 @@ const NICENESS = 5;
 
 /** Bytes that are decompressed at a time: small enough to be still in the processor's cache when they are hashed. */
 const TAR_BYTES = 256 * 1024;
+/** Bytes of tar that a thread which builds is woken for. */
+const WORTH_BYTES = 2 * TAR_BYTES;
 
 const port = parentPort;
 if (port === null) throw new Error('layers/worker is started as a worker thread');
@@ -78,7 +80,7 @@ function build({ imagePath, tar: shared }: BuildJob): Layer {
 
 /** What is in the ring until its end; each piece is released when the next one is asked for. */
 function* pieces(ring: Ring): Generator<Uint8Array> {
-  for (let bytes = ring.next(); bytes !== undefined; bytes = ring.next()) {
+  for (let bytes = ring.next(WORTH_BYTES); bytes !== undefined; bytes = ring.next(WORTH_BYTES)) {
     const piece = bytes.subarray(0, TAR_BYTES);
     try {
       yield piece;

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import type { Digest } from '../../../src/protocol/digest.ts';
 import { isKind, type ErrorKind } from '../../../src/protocol/errors.ts';
@@ -256,6 +257,22 @@ function unpacking(pairBytes: number): void {
     assert.equal((await second.finish()).diffId, digestOf(layer));
     await writeAll(first, blob);
     assert.equal((await first.finish()).diffId, digestOf(layer));
+  });
+
+  it('gives no layer to a thread that is ending because it was idle', async (t) => {
+    const other = new Unpacker({ concurrency: 1, pairBytes, idleMilliseconds: 1 });
+    t.after(() => other.close());
+    const small = gzipSync(tar({ name: 'f' }));
+    const expected = { digest: digestOf(small), size: small.length };
+    const folder = await scratch(t);
+    for (let round = 0; round < 10; round += 1) {
+      const paths = { blobPath: join(folder, `blob${round}`), imagePath: join(folder, `image${round}`) };
+      const unpacking = other.start({ ...paths, resumeAt: 0, expected });
+      await unpacking.write(small);
+      await unpacking.finish();
+      // About when the thread ends.
+      await sleep(round / 3);
+    }
   });
 
   it('makes a writer wait while the worker is behind, and wakes it when the unpacking fails', async (t) => {
