@@ -1,6 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 
+/** How long lines are gathered before they are written, in milliseconds: every write wakes both sides. */
+const GATHER_MILLISECONDS = 40;
+/** Characters that are not gathered any longer. */
+const GATHER_CHARACTERS = 16 * 1024;
+
 /**
  * The stream of progress lines that answers a pull: newline-delimited JSON, begun by the first line, so that a failure
  * before it still gets a status of its own.
@@ -13,6 +18,9 @@ export class ProgressStream {
   /** What waits for the connection to drain, by `id`; a symbol for a line that has none. */
   readonly #waiting = new Map<string | symbol, ProgressMessage>();
   #drained: PromiseWithResolvers<void> | undefined;
+  /** Lines that are about to be written. */
+  #gathered = '';
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(response: ServerResponse) {
     this.#response = response;
@@ -20,6 +28,7 @@ export class ProgressStream {
       this.#drain();
     });
     response.once('close', () => {
+      clearTimeout(this.#timer);
       this.#waiting.clear();
       this.#drained?.resolve();
     });
@@ -27,7 +36,7 @@ export class ProgressStream {
 
   /** Whether anything was sent, after which the status is given. */
   get begun(): boolean {
-    return this.#response.headersSent;
+    return this.#response.headersSent || this.#gathered !== '';
   }
 
   /** Sends a line. Resolves when there is room for more; lines with an `id` need not wait for that. */
@@ -45,17 +54,23 @@ export class ProgressStream {
     this.#waiting.clear();
     // `error` repeats the message for clients from before errorDetail.
     if (error !== undefined) this.#write({ errorDetail: { message: error }, error });
-    this.#begin();
+    this.#flush();
     this.#response.end();
   }
 
-  #begin(): void {
-    if (!this.#response.headersSent) this.#response.setHeader('Content-Type', 'application/json');
+  #write(message: ProgressMessage): void {
+    this.#gathered += `${JSON.stringify(message)}\r\n`;
+    if (this.#gathered.length >= GATHER_CHARACTERS) this.#flush();
+    else this.#timer ??= setTimeout(() => this.#flush(), GATHER_MILLISECONDS);
   }
 
-  #write(message: ProgressMessage): void {
-    this.#begin();
-    if (!this.#response.write(`${JSON.stringify(message)}\r\n`)) this.#drained ??= Promise.withResolvers();
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (!this.#response.headersSent) this.#response.setHeader('Content-Type', 'application/json');
+    const lines = this.#gathered;
+    this.#gathered = '';
+    if (lines !== '' && !this.#response.write(lines)) this.#drained ??= Promise.withResolvers();
   }
 
   #drain(): void {
