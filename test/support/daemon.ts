@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Namespace } from './namespace.ts';
 import { run, Running, scratch, type Outcome, type StartOptions } from './process.ts';
 
 /** The project's root. */
@@ -22,6 +23,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Default: `data` in a temporary folder. */
   readonly dataRoot?: string;
+  /** Run it inside. */
+  readonly namespace?: Namespace;
 }
 
 export interface ApiResponse {
@@ -90,7 +93,9 @@ export class Daemon implements AsyncDisposable {
 
   /** Starts the process without waiting for anything. */
   launch(): Running {
-    this.#running = new Running(LAYERD, this.args, { env: { ...this.env, ...this.#options.env } });
+    const { namespace, env } = this.#options;
+    const commandLine = namespace?.enter(LAYERD, this.args) ?? ([LAYERD, this.args] as const);
+    this.#running = new Running(...commandLine, { env: { ...this.env, ...env } });
     return this.#running;
   }
 

@@ -1,6 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { must, Running, scratch } from './process.ts';
+import { makeCertificate, type KeyPair } from './certificates.ts';
+import type { Namespace } from './namespace.ts';
+import { Running, scratch } from './process.ts';
 import { startTokenServer, type TokenServer } from './tokens.ts';
 
 /** The account that a registry with `htpasswd` or `tokenAuth` knows. */
@@ -9,23 +11,32 @@ export const ACCOUNT = { username: 'layer', password: 'correct horse battery sta
 const HTPASSWD = `${ACCOUNT.username}:$2b$05$abcdefghijklmnopqrstuuFiPhXf1sVd3pCCRO.uVh34H/qI/ZsuS\n`;
 
 export interface RegistryOptions {
-  /** Serve HTTPS with a certificate for 127.0.0.1 and localhost that is its own authority. */
-  readonly tls?: boolean;
+  /** Serve HTTPS: with a certificate for 127.0.0.1 and localhost that is its own authority, or with the one given. */
+  readonly tls?: boolean | RegistryTls;
   /** Ask for {@link ACCOUNT} by Basic authentication. */
   readonly htpasswd?: boolean;
   /** Ask for bearer tokens, which the token server gives to {@link ACCOUNT} and, for pulls, to anybody. */
   readonly tokenAuth?: boolean | { readonly expiresIn?: number; readonly anonymousPull?: boolean };
   /** Keep the storage of another registry instead of a new one. */
   readonly storage?: string;
+  /** Where it listens. Default: a free port of 127.0.0.1. */
+  readonly listen?: string;
+  /** Run it inside. */
+  readonly namespace?: Namespace;
 }
 
-/** Debian's docker-registry on a free loopback port. */
+export interface RegistryTls extends KeyPair {
+  /** Demand certificates of clients that this authority has signed. */
+  readonly clientCa?: string;
+}
+
+/** Debian's docker-registry. */
 export interface Registry extends AsyncDisposable {
-  /** `127.0.0.1:port`, as in references. */
+  /** `127.0.0.1:port` or wherever else it listens, as in references. */
   readonly host: string;
   readonly url: string;
   readonly dir: string;
-  /** The certificate's file, with `tls`. */
+  /** The certificate's file, with `tls: true`. */
   readonly ca: string | undefined;
   /** The token server, with `tokenAuth`. */
   readonly tokens: TokenServer | undefined;
@@ -41,7 +52,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const dir = cleanup.use(await scratch('registry')).path;
   const storage = options.storage ?? join(dir, 'storage');
   await mkdir(storage, { recursive: true });
-  const http: Record<string, unknown> = { addr: '127.0.0.1:0', secret: 'of no use outside of a test' };
+  const http: Record<string, unknown> = {
+    addr: options.listen ?? '127.0.0.1:0',
+    secret: 'of no use outside of a test',
+  };
   const config: Record<string, unknown> = {
     version: '0.1',
     log: { level: 'info', accesslog: { disabled: false } },
@@ -51,9 +65,11 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     http,
   };
   let ca: string | undefined;
-  if (options.tls === true) {
-    ca = await makeCertificate(dir, 'registry');
-    http['tls'] = { certificate: ca, key: join(dir, 'registry.key') };
+  if (options.tls !== undefined && options.tls !== false) {
+    const { certificate, key, clientCa }: RegistryTls =
+      options.tls === true ? await makeCertificate(dir, 'registry') : options.tls;
+    if (options.tls === true) ca = certificate;
+    http['tls'] = { certificate, key, ...(clientCa === undefined ? {} : { clientcas: [clientCa] }) };
   }
   if (options.htpasswd === true) {
     await writeFile(join(dir, 'htpasswd'), HTPASSWD);
@@ -61,10 +77,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   }
   let tokens: TokenServer | undefined;
   if (options.tokenAuth !== undefined && options.tokenAuth !== false) {
-    const certificate = await makeCertificate(dir, 'tokens');
+    const { certificate, key } = await makeCertificate(dir, 'tokens');
     tokens = cleanup.use(
       await startTokenServer({
-        key: await readFile(join(dir, 'tokens.key'), 'utf8'),
+        key: await readFile(key, 'utf8'),
         certificate: await readFile(certificate, 'utf8'),
         account: ACCOUNT,
         ...(options.tokenAuth === true ? {} : options.tokenAuth),
@@ -77,15 +93,16 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   // JSON is YAML.
   const configFile = join(dir, 'config.yml');
   await writeFile(configFile, JSON.stringify(config));
-  const running = cleanup.use(new Running('docker-registry', ['serve', configFile]));
-  const listening = /listening on (127\.0\.0\.1:\d+)/;
+  const commandLine: [string, string[]] = ['docker-registry', ['serve', configFile]];
+  const running = cleanup.use(new Running(...(options.namespace?.enter(...commandLine) ?? commandLine)));
+  const listening = /listening on ([\w.:[\]]+:\d+)/;
   await running.until('docker-registry', ({ stdout, stderr }) => listening.test(stdout + stderr));
   const host = listening.exec(running.stdout + running.stderr)?.[1] ?? '';
   const resources = cleanup.move();
   const stop = (): Promise<void> => resources.disposeAsync();
   return {
     host,
-    url: `${options.tls === true ? 'https' : 'http'}://${host}`,
+    url: `${http['tls'] === undefined ? 'http' : 'https'}://${host}`,
     dir,
     ca,
     tokens,
@@ -97,13 +114,4 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     stop,
     [Symbol.asyncDispose]: stop,
   };
-}
-
-/** A self-signed certificate `NAME.crt` with its key `NAME.key` in the folder; returns the certificate's path. */
-async function makeCertificate(dir: string, name: string): Promise<string> {
-  const certificate = join(dir, `${name}.crt`);
-  const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost'];
-  const files = ['-keyout', join(dir, `${name}.key`), '-out', certificate];
-  await must('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...subject, ...files]);
-  return certificate;
 }
