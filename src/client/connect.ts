@@ -47,9 +47,12 @@ export async function connect(options: GlobalOptions, env: NodeJS.ProcessEnv, ui
 /** TLS as docker's client understands its options: certificates from DOCKER_CERT_PATH or the configuration. */
 async function tlsFrom(options: GlobalOptions, env: NodeJS.ProcessEnv): Promise<TlsOptions | undefined> {
   const isSet = (name: string): boolean => (env[name] ?? '') !== '';
-  const verify = options.tlsverify === true || isSet('DOCKER_TLS_VERIFY');
+  const unverified = options.tls === true || isSet('DOCKER_TLS');
+  // An authority that is named is there to vouch for the daemon.
+  const named = options.tlscacert !== undefined && !unverified;
+  const verify = named || options.tlsverify === true || isSet('DOCKER_TLS_VERIFY');
   const given = [options.tlscacert, options.tlscert, options.tlskey].some((path) => path !== undefined);
-  if (!verify && !given && options.tls !== true && !isSet('DOCKER_TLS')) return undefined;
+  if (!verify && !given && !unverified) return undefined;
   const certificates = env['DOCKER_CERT_PATH'];
   const directory =
     certificates !== undefined && certificates !== '' ? certificates : configDirectoryFrom(options, env);

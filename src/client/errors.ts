@@ -1,4 +1,5 @@
 import { LayerdError, type ErrorKind } from '../protocol/errors.ts';
+import { CERTIFICATE_DEMANDED, NOT_TLS, tlsFailure, UNKNOWN_AUTHORITY } from '../protocol/tls.ts';
 
 /** A failure that the daemon reported, or that kept a request from reaching it. */
 export class EngineError extends LayerdError {
@@ -18,13 +19,16 @@ export class ConnectionError extends EngineError {
   readonly host: string;
   /** The system's or TLS's error code: `ENOENT`, `EACCES`, `ECONNREFUSED`, `DEPTH_ZERO_SELF_SIGNED_CERT`; '' if none. */
   readonly code: string;
+  /** What a daemon that closed the connection and never answered before may want. */
+  readonly suspicion: 'tls' | 'client-certificate' | undefined;
 
-  constructor(host: string, cause: unknown) {
+  constructor(host: string, cause: unknown, suspicion?: ConnectionError['suspicion']) {
     const { code, reason } = describe(cause);
     super(code === 'EACCES' || code === 'EPERM' ? 'forbidden' : 'unavailable', `${host}: ${reason}`, { cause });
     this.name = 'ConnectionError';
     this.host = host;
     this.code = code;
+    this.suspicion = code === 'ECONNRESET' || code === 'EPIPE' ? suspicion : undefined;
   }
 }
 
@@ -63,6 +67,13 @@ function describe(cause: unknown): { code: string; reason: string } {
   if (!(cause instanceof Error)) return { code: '', reason: String(cause) };
   // Several addresses of a host were tried: the first failure speaks for all.
   if (cause instanceof AggregateError && cause.errors.length > 0) return describe(cause.errors[0]);
-  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : '';
-  return { code, reason: REASONS[code] ?? cause.message };
+  const tls = tlsFailure(cause);
+  const code = tls?.code ?? ('code' in cause && typeof cause.code === 'string' ? cause.code : '');
+  return { code, reason: REASONS[code] ?? tlsReason(code) ?? tls?.reason ?? cause.message };
+}
+
+function tlsReason(code: string): string | undefined {
+  if (UNKNOWN_AUTHORITY.has(code)) return 'its certificate is signed by an unknown authority';
+  if (CERTIFICATE_DEMANDED.has(code)) return 'it demands a client certificate that it trusts';
+  return NOT_TLS.has(code) ? 'it does not speak TLS' : undefined;
 }

@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
+import { CERTIFICATE_DEMANDED, NOT_TLS, UNKNOWN_AUTHORITY } from '../protocol/tls.ts';
 import { SYSTEM_HOST } from './endpoint.ts';
 import type { ConnectionError } from './errors.ts';
 
@@ -12,11 +13,24 @@ export async function explain(error: ConnectionError): Promise<string> {
   if (error.kind === 'forbidden' && socketPath !== undefined) {
     return `permission denied on ${host}: ${await whoMay(socketPath)}`;
   }
-  if (!ABSENT.has(code)) return `cannot talk to the daemon at ${message}`;
+  if (!ABSENT.has(code)) return `cannot talk to the daemon at ${message}${aboutTls(error)}`;
   const another = 'or name another daemon with --host or LAYERD_HOST';
   if (socketPath === undefined) return `cannot reach the daemon at ${message}; check that it runs there, ${another}`;
   const start = host === SYSTEM_HOST ? "start it with 'systemctl start layerd'" : "start it with 'layerd'";
   return `cannot reach the daemon at ${message}; ${start}, ${another}`;
+}
+
+/** What to do where TLS is, or may be, what failed. */
+function aboutTls({ code, suspicion }: ConnectionError): string {
+  if (UNKNOWN_AUTHORITY.has(code)) {
+    return '; name the authority with --tlscacert, or put it into DOCKER_CERT_PATH as ca.pem';
+  }
+  const yours = 'name yours with --tlscert and --tlskey, or put it into DOCKER_CERT_PATH as cert.pem and key.pem';
+  if (CERTIFICATE_DEMANDED.has(code)) return `; ${yours}`;
+  if (NOT_TLS.has(code)) return '; leave out --tls and --tlsverify if that is as it should be';
+  // A server that is made with Node, as layerd is, closes the connection where others say why.
+  if (suspicion === 'client-certificate') return `; it may demand a client certificate that it trusts: ${yours}`;
+  return suspicion === 'tls' ? '; it may demand TLS: add --tlsverify' : '';
 }
 
 async function whoMay(socketPath: string): Promise<string> {

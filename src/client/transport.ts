@@ -37,6 +37,7 @@ export class Transport {
   readonly #tls: TlsOptions | undefined;
   readonly #userAgent: string;
   #agent: Agent | undefined;
+  #wasAnswered = false;
 
   constructor(host: string, endpoint: Endpoint, tls: TlsOptions | undefined, userAgent: string) {
     this.host = host;
@@ -98,7 +99,10 @@ export class Transport {
       }, CONNECT_TIMEOUT_MS);
       for (const event of ['connect', 'close']) socket.once(event, () => clearTimeout(timer));
     });
-    outgoing.on('response', resolve);
+    outgoing.on('response', (response) => {
+      this.#wasAnswered = true;
+      resolve(response);
+    });
     outgoing.on('error', (error: NodeJS.ErrnoException) => {
       if (call.signal?.aborted === true) {
         reject(call.signal.reason as Error);
@@ -109,7 +113,7 @@ export class Transport {
         resolve(this.#attempt(call, false));
         return;
       }
-      reject(new ConnectionError(host, error));
+      reject(new ConnectionError(host, error, this.#suspicion()));
     });
     outgoing.end();
     return promise;
@@ -130,6 +134,12 @@ export class Transport {
     }
     this.#agent ??= new http.Agent({ keepAlive: true });
     return { agent: this.#agent, send: (options) => http.request(options) };
+  }
+
+  /** What may be wrong with a connection on which nothing ever came. */
+  #suspicion(): ConnectionError['suspicion'] {
+    if (this.#wasAnswered || this.#endpoint.transport === 'unix') return undefined;
+    return this.#endpoint.tls ? 'client-certificate' : 'tls';
   }
 
   #target(): RequestOptions {
