@@ -1,14 +1,23 @@
+import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
+
+/** The certificates that are set up for a host. */
+export interface Certificates {
+  /** Changes whenever one of them does. */
+  readonly fingerprint: string;
+  /** What connections are made with. Throws `invalid` for certificates that cannot be used. */
+  context(): SecureContext;
+}
 
 /**
  * What `<dir>/<host[:port]>/` holds for a host, as dockerd reads it: authorities in `*.crt`, and client certificates in
  * pairs of `*.cert` and `*.key`. Undefined where there is nothing, so that the host has Node's own shared context.
  * Throws `invalid` for half a pair, and for files that cannot be read.
  */
-export async function readCertificates(dirs: readonly string[], url: URL): Promise<SecureContext | undefined> {
+export async function readCertificates(dirs: readonly string[], url: URL): Promise<Certificates | undefined> {
   const authorities: string[] = [];
   const certificates: string[] = [];
   const keys: string[] = [];
@@ -37,17 +46,23 @@ export async function readCertificates(dirs: readonly string[], url: URL): Promi
     }
   }
   if (authorities.length === 0 && certificates.length === 0) return undefined;
-  try {
-    return createSecureContext({
-      // Authorities are added to those that are trusted anyway; given alone they would replace them.
-      ...(authorities.length > 0 ? { ca: [...getCACertificates('default'), ...authorities] } : {}),
-      ...(certificates.length > 0 ? { cert: certificates, key: keys } : {}),
-    });
-  } catch (error) {
-    throw new LayerdError('invalid', `the certificates for ${url.host} cannot be used: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
+  const hash = createHash('sha256').update(JSON.stringify([authorities, certificates, keys]));
+  return {
+    fingerprint: hash.digest('hex'),
+    context() {
+      try {
+        return createSecureContext({
+          // Authorities are added to those that are trusted anyway; given alone they would replace them.
+          ...(authorities.length > 0 ? { ca: [...getCACertificates('default'), ...authorities] } : {}),
+          ...(certificates.length > 0 ? { cert: certificates, key: keys } : {}),
+        });
+      } catch (error) {
+        throw new LayerdError('invalid', `the certificates for ${url.host} cannot be used: ${messageOf(error)}`, {
+          cause: error,
+        });
+      }
+    },
+  };
 }
 
 /** The folders' names for a host: with its port, and without when it is the one of https. */

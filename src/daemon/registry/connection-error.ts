@@ -1,4 +1,5 @@
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { CERTIFICATE_DEMANDED, NOT_TLS, tlsFailure, UNKNOWN_AUTHORITY } from '../../protocol/tls.ts';
 
 /** Nobody answered, or not to the end. */
 export class ConnectionError extends LayerdError {
@@ -15,13 +16,6 @@ export class ConnectionError extends LayerdError {
   }
 }
 
-const UNKNOWN_AUTHORITY: ReadonlySet<string> = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
 const BAD_CERTIFICATE: ReadonlySet<string> = new Set([
   'CERT_HAS_EXPIRED',
   'CERT_NOT_YET_VALID',
@@ -29,7 +23,6 @@ const BAD_CERTIFICATE: ReadonlySet<string> = new Set([
   'ERR_TLS_CERT_ALTNAME_INVALID',
   'HOSTNAME_MISMATCH',
 ]);
-const NOT_TLS: ReadonlySet<string> = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']);
 
 /** What came of a connection, in words that say what to do; the phrases are those that Go's net/http has for it. */
 export function connectionError(error: unknown, url: URL, timeouts: { headers: number; stall: number }): LayerdError {
@@ -41,6 +34,12 @@ export function connectionError(error: unknown, url: URL, timeouts: { headers: n
   if (UNKNOWN_AUTHORITY.has(code)) {
     return fail(
       `cannot verify ${host}: certificate signed by unknown authority; put the authority's certificate into certs.d/${host}/ca.crt`,
+      false,
+    );
+  }
+  if (CERTIFICATE_DEMANDED.has(code)) {
+    return fail(
+      `${host} demands a client certificate that it trusts; put it into certs.d/${host}/client.cert and its key beside it into client.key`,
       false,
     );
   }
@@ -65,7 +64,7 @@ export function connectionError(error: unknown, url: URL, timeouts: { headers: n
     case 'UND_ERR_BODY_TIMEOUT':
       return fail(`${host} stalled: no byte came for ${timeouts.stall / 1000} s`, true);
     default:
-      return fail(`the connection to ${host} failed: ${messageOf(error)}`, true);
+      return fail(`the connection to ${host} failed: ${reasonOf(error)}`, true);
   }
 }
 
@@ -73,5 +72,11 @@ export function connectionError(error: unknown, url: URL, timeouts: { headers: n
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   const { code, cause } = error as Error & { code?: unknown };
-  return typeof code === 'string' ? code : codeOf(cause);
+  const own = tlsFailure(error)?.code ?? code;
+  return typeof own === 'string' ? own : codeOf(cause);
+}
+
+/** The message of an error; of OpenSSL's, the part that says what it is. */
+function reasonOf(error: unknown): string {
+  return (error instanceof Error ? tlsFailure(error)?.reason : undefined) ?? messageOf(error);
 }

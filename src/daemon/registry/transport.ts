@@ -1,6 +1,6 @@
-import type { Dispatcher, buildConnector } from 'undici';
+import type { Dispatcher, Pool as UndiciPool, buildConnector } from 'undici';
 import { bareAddress, type AddressClass } from './address.ts';
-import { readCertificates } from './certificates.ts';
+import { readCertificates, type Certificates } from './certificates.ts';
 import { connectionError } from './connection-error.ts';
 import { cancelled, type HttpRequest, type HttpResponse } from './http.ts';
 import type { InsecureRegistries } from './insecure.ts';
@@ -122,12 +122,14 @@ export class Transport {
     if (rule !== undefined) checkLiteral(url, rule);
     // Where the proxy resolves names, ours is the only look that can be had at where they lead.
     if (rule !== undefined && proxy !== undefined) await this.#checkName(url, rule);
-    const key = [url.origin, verify, rule?.refusal, proxy?.href].join(' ');
+    // Each time, as dockerd does: what is put into the folder, renewed or taken away counts from the next request on.
+    const certificates = url.protocol === 'https:' ? await readCertificates(this.#certsDirs, url) : undefined;
+    const key = [url.origin, verify, rule?.refusal, proxy?.href, certificates?.fingerprint].join(' ');
     const known = this.#pools.get(key);
-    const pool = known ?? this.#connect(url, { proxy, verify, rule });
+    const pool = known ?? this.#connect(url, { proxy, verify, rule, certificates });
     this.#pools.delete(key);
     this.#pools.set(key, pool);
-    // A pool that could not be made, perhaps for a certificate that is being replaced, is made anew next time.
+    // A pool that could not be made, perhaps for a certificate that cannot be used, is made anew next time.
     if (known === undefined) pool.catch(() => this.#pools.delete(key));
     this.#evict();
     return pool;
@@ -146,11 +148,21 @@ export class Transport {
 
   async #connect(
     url: URL,
-    { proxy, verify, rule }: { proxy: URL | undefined; verify: boolean; rule: AddressRule | undefined },
+    {
+      proxy,
+      verify,
+      rule,
+      certificates,
+    }: {
+      proxy: URL | undefined;
+      verify: boolean;
+      rule: AddressRule | undefined;
+      certificates: Certificates | undefined;
+    },
   ): Promise<Pool> {
     // The library takes its time and tens of megabytes to load, which a daemon that pulls nothing does not need.
     const undici = await import('undici');
-    const secureContext = url.protocol === 'https:' ? await readCertificates(this.#certsDirs, url) : undefined;
+    const secureContext = certificates?.context();
     const tls = { rejectUnauthorized: verify, ...(secureContext === undefined ? {} : { secureContext }) };
     const keepAlive = { keepAliveTimeout: KEEP_ALIVE, keepAliveMaxTimeout: KEEP_ALIVE };
     const timeout = this.#timeouts.connect;
@@ -164,6 +176,11 @@ export class Transport {
         // As Go does: tunnels for https, and requests in absolute form for plain http.
         proxyTunnel: false,
         requestTls: { ...tls, timeout },
+        factory: (origin, options) => {
+          // The agent's own connector, which makes the tunnels.
+          const { connect, ...rest } = options as UndiciPool.Options & { readonly connect: buildConnector.connector };
+          return new undici.Pool(origin, { ...rest, connect: endingWithError(connect) });
+        },
         proxyTls: { timeout },
         // A proxy that takes the CONNECT and says nothing.
         clientFactory: (origin, options) =>
@@ -172,7 +189,7 @@ export class Transport {
       return { dispatcher, isPublic: () => isPublic };
     }
     const lookup = guardedLookup(this.#lookup, rule ?? ANYWHERE);
-    const connector = undici.buildConnector({ ...tls, timeout, lookup });
+    const connector = endingWithError(undici.buildConnector({ ...tls, timeout, lookup }));
     let isPublic = false;
     const connect: buildConnector.connector = (target, callback) =>
       connector(target, (...[error, socket]) => {
@@ -222,6 +239,23 @@ export class Transport {
     const addresses = await addressesOf(url.hostname, this.#lookup).catch(() => []);
     return addresses.length === 0 || addresses.some((address) => this.#classify(bareAddress(address)) === 'public');
   }
+}
+
+/**
+ * Has connections end with their first error. When the other side sends an alert after the handshake, which is how TLS 1.3
+ * refuses a client certificate, Node tells it and leaves the connection to end by itself; the library would take that end
+ * for what went wrong.
+ */
+function endingWithError(connector: buildConnector.connector): buildConnector.connector {
+  return (options, callback) =>
+    connector(options, (...[error, socket]) => {
+      if (error !== null) {
+        callback(error, null);
+        return;
+      }
+      socket.on('error', (alert: Error) => socket.destroy(alert));
+      callback(null, socket);
+    });
 }
 
 const ANYWHERE: AddressRule = { allows: () => true, all: false, refusal: 'it has no address' };
