@@ -24,10 +24,20 @@ const BAD_CERTIFICATE: ReadonlySet<string> = new Set([
   'HOSTNAME_MISMATCH',
 ]);
 
-/** What came of a connection, in words that say what to do; the phrases are those that Go's net/http has for it. */
-export function connectionError(error: unknown, url: URL, timeouts: { headers: number; stall: number }): LayerdError {
+/**
+ * What came of a connection, in words that say what to do; the phrases are those that Go's net/http has for it. `proxy` is
+ * the one that the connection went through, without its password.
+ */
+export function connectionError(
+  error: unknown,
+  url: URL,
+  timeouts: { headers: number; stall: number },
+  proxy: string | undefined,
+): LayerdError {
   if (error instanceof LayerdError) return error;
   const { host } = url;
+  // Where there is a proxy, it is the one that could not be reached.
+  const unreachable = `cannot reach ${host}${proxy === undefined ? '' : ` through the proxy ${proxy}`}`;
   const code = codeOf(error);
   const fail = (message: string, transient: boolean): ConnectionError =>
     new ConnectionError(message, { transient, refused: code === 'ECONNREFUSED', cause: error });
@@ -52,13 +62,13 @@ export function connectionError(error: unknown, url: URL, timeouts: { headers: n
   }
   switch (code) {
     case 'ENOTFOUND':
-      return fail(`cannot reach ${host}: no such host`, false);
+      return fail(`${unreachable}: no such host`, false);
     case 'EAI_AGAIN':
-      return fail(`cannot reach ${host}: temporary failure in name resolution`, true);
+      return fail(`${unreachable}: temporary failure in name resolution`, true);
     case 'ECONNREFUSED':
-      return fail(`cannot reach ${host}: connection refused`, true);
+      return fail(`${unreachable}: connection refused`, true);
     case 'UND_ERR_CONNECT_TIMEOUT':
-      return fail(`cannot reach ${host}: connecting timed out`, true);
+      return fail(`${unreachable}: connecting timed out`, true);
     case 'UND_ERR_HEADERS_TIMEOUT':
       return fail(`${host} did not answer within ${timeouts.headers / 1000} s`, true);
     case 'UND_ERR_BODY_TIMEOUT':

@@ -65,7 +65,9 @@ export class Transport {
     const { url, signal } = request;
     if (signal?.aborted === true) throw cancelled(signal, url);
     const failure = (error: unknown): Error =>
-      signal?.aborted === true ? cancelled(signal, url) : connectionError(error, url, this.#timeouts);
+      signal?.aborted === true
+        ? cancelled(signal, url)
+        : connectionError(error, url, this.#timeouts, this.#proxyFor(url)?.origin);
     try {
       const pool = await this.#poolFor(request);
       const { statusCode, headers, body } = await pool.dispatcher.request({
