@@ -152,8 +152,9 @@ export const unservedOperations: readonly UnservedOperation[] = OPERATIONS;
 export function unservedError(method: string, path: string): LayerdError {
   const known = OPERATIONS.find((operation) => operation.method === method && operation.pattern.test(path));
   if (known === undefined) return new LayerdError('not-found', 'page not found');
+  // By the words "not supported" `docker inspect` knows that it may go on with the next kind of object.
   return new LayerdError(
     'not-implemented',
-    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, lists, inspects and removes images`,
+    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, lists, inspects and removes images, other operations are not supported`,
   );
 }

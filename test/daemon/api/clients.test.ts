@@ -77,6 +77,13 @@ describe('the docker CLI', { skip: missing }, () => {
     assert.match(stderr, /Error response from daemon: layerd is an image daemon and does not serve containers/);
   });
 
+  it('inspects an image without being told that it is one', async () => {
+    assert.match(await succeeds(['inspect', '--format', '{{.RepoTags}}', 'redis:7']), /redis:7/);
+    const { code, stderr } = await docker(['inspect', 'nothing']);
+    assert.equal(code, 1);
+    assert.match(stderr, /[Nn]o such object: nothing/);
+  });
+
   it('shows a pull, and how it failed', async () => {
     api.remote.pull = async (_request, progress) => {
       await progress({ status: 'Pulling from library/redis', id: '7' });
