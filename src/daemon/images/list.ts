@@ -66,7 +66,7 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
 /** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */
 function selection(store: ImageStore, filters: Filters): (image: ListedImage) => readonly ImageName[] | undefined {
   const dangling = booleanFilter(filters, 'dangling');
-  const globs = filterValues(filters, 'reference').map((pattern) => new Glob(pattern));
+  const globs = filterValues(filters, 'reference').map((pattern) => new Glob(literalHost(pattern)));
   const hasReference = filters.has('reference');
   // Several values must all hold, so the earliest bound counts above and the latest below.
   const createdOf = (name: string): bigint => timeOf(createdAt(store, name)) ?? 0n;
@@ -99,6 +99,12 @@ function createdAt(store: ImageStore, name: string): string | undefined {
 
 const timeOf = (created: string | undefined): bigint | undefined =>
   created === undefined ? undefined : parseDate(created);
+
+/** An IPv6 address in brackets, as the host of a name; a class with a colon in it would stand for no name. */
+const IPV6_HOST = /^\[([0-9a-f.]*:[0-9a-f:.]*)\](?=[:/])/i;
+
+/** The pattern with an IPv6 address at its beginning taken as it is, and not as a class of characters. */
+const literalHost = (pattern: string): string => pattern.replace(IPV6_HOST, String.raw`\[$1\]`);
 
 /** Whether a pattern stands for a name as people write it, with its tag or digest or without. */
 function isNamedLike({ reference }: ImageName, glob: Glob): boolean {

@@ -172,6 +172,11 @@ describe('a list of images', () => {
     assert.deepEqual(await tags('nginx'), []);
     const [byDigest] = await listImages(fixture.store, filter({ reference: ['redis@sha256:*'] }));
     assert.deepEqual([byDigest?.RepoTags, byDigest?.RepoDigests], [[], [`redis@${image.stored.digest}`]]);
+    // An address in brackets is none of a pattern's classes.
+    fixture.put('[::1]:5000/team/redis:7', [image]);
+    for (const pattern of ['[::1]:5000/team/redis', '[::1]:5000/*/redis:7']) {
+      assert.deepEqual(await tags(pattern), [['[::1]:5000/team/redis:7']]);
+    }
     await assert.rejects(listImages(fixture.store, filter({ reference: ['[-x]'] })), { kind: 'invalid' });
   });
 
