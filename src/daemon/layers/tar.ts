@@ -5,7 +5,10 @@ import { quote, readDecimal, readPaxRecords, readTime, xattrsOf, type PaxRecords
 const BLOCK = 512;
 /** A path or link target longer than Linux's PATH_MAX is refused. */
 export const MAX_PATH_BYTES = 4096;
-/** A pax header or GNU long name longer than 1 MiB is refused, as by Go's archive/tar. */
+/**
+ * A pax header or GNU long name longer than 1 MiB is refused, as by Go's archive/tar. All of them before one entry may not
+ * have more together, nor what global headers say: they are kept in memory, and it takes a few bytes to compress many.
+ */
 export const MAX_EXTENSION_BYTES = 1024 * 1024;
 /** Pieces of data in a sparse file. */
 export const MAX_SPARSE_EXTENTS = 128 * 1024;
@@ -58,6 +61,8 @@ class Extensions {
   target: Buffer | undefined;
   readonly records: PaxRecords = new Map();
   readonly sparsePairs: number[] = [];
+  /** What the headers took. */
+  bytes = 0;
 }
 
 /**
@@ -94,6 +99,8 @@ export class TarReader {
   #sawZeroBlock = false;
 
   readonly #global: PaxRecords = new Map();
+  /** Bytes of its keys and values. */
+  #globalBytes = 0;
   #extensions: Extensions | undefined;
   #extensionType = 0;
   #extension = Buffer.alloc(0);
@@ -209,13 +216,17 @@ export class TarReader {
   }
 
   #beginExtension(type: number, size: number): void {
-    if (size > MAX_EXTENSION_BYTES) {
+    let bytes = size;
+    if (type !== TYPE.paxGlobal) {
+      this.#extensions ??= new Extensions();
+      bytes = this.#extensions.bytes += size;
+    }
+    if (bytes > MAX_EXTENSION_BYTES) {
       throw new LayerdError(
         'corrupt',
-        `the layer's tar has an extension header of ${size} bytes; at most ${MAX_EXTENSION_BYTES} are accepted`,
+        `the layer's tar has extension headers of ${bytes} bytes before an entry; at most ${MAX_EXTENSION_BYTES} are accepted`,
       );
     }
-    if (type !== TYPE.paxGlobal) this.#extensions ??= new Extensions();
     this.#extensionType = type;
     // A buffer of its own: values of records are views of it until their entry is done.
     this.#extension = Buffer.allocUnsafe(size);
@@ -228,7 +239,7 @@ export class TarReader {
 
   #endExtension(): void {
     const body = this.#extension;
-    if (this.#extensionType === TYPE.paxGlobal) readPaxRecords(body, this.#global, []);
+    if (this.#extensionType === TYPE.paxGlobal) this.#keepGlobal(body);
     else {
       const extensions = (this.#extensions ??= new Extensions());
       if (this.#extensionType === TYPE.pax) readPaxRecords(body, extensions.records, extensions.sparsePairs);
@@ -236,6 +247,22 @@ export class TarReader {
       else extensions.target = untilNul(body);
     }
     this.#skipPadding();
+  }
+
+  /** Keeps copies of a global header's records, since a view of one would hold on to the whole header. */
+  #keepGlobal(body: Buffer): void {
+    const records: PaxRecords = new Map();
+    readPaxRecords(body, records, []);
+    for (const [key, value] of records) {
+      this.#globalBytes += value.length - (this.#global.get(key)?.length ?? -key.length);
+      this.#global.set(key, Buffer.from(value));
+    }
+    if (this.#globalBytes > MAX_EXTENSION_BYTES) {
+      throw new LayerdError(
+        'corrupt',
+        `the layer's tar has global pax headers that say ${this.#globalBytes} bytes; at most ${MAX_EXTENSION_BYTES} are accepted`,
+      );
+    }
   }
 
   #beginEntry(bytes: Uint8Array, at: number, type: number, storedSize: number): void {

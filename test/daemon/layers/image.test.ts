@@ -631,7 +631,15 @@ const HOSTILE: Record<string, { bytes: Buffer; message: RegExp }> = {
   'a path with a zero byte': { bytes: tar({ pax: { path: 'a\0b' } }), message: /zero byte/ },
   'a huge pax header': {
     bytes: entryBytes({ type: 'x', size: 2 ** 30 }),
-    message: /extension header of 1073741824 bytes/,
+    message: /extension headers of 1073741824 bytes/,
+  },
+  'many large pax headers before one entry': {
+    bytes: tar(...[1, 2].map((n) => ({ type: 'x', body: paxBody({ [`comment${n}`]: 'x'.repeat(600_000) }) }))),
+    message: /extension headers of 1200\d{3} bytes/,
+  },
+  'global pax headers that pile up': {
+    bytes: tar(...[1, 2].map((n) => ({ type: 'g', body: paxBody({ [`comment${n}`]: 'x'.repeat(600_000) }) }))),
+    message: /global pax headers that say 1200\d{3} bytes/,
   },
   'a pax record that is too long for its header': {
     bytes: tar({ type: 'x', body: '99 path=x\n' }),
