@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
-import { messageOf } from '../../protocol/errors.ts';
+import type { Digest } from '../../protocol/digest.ts';
+import { LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { Job, JobOutcome } from './job.ts';
 import { Ring } from './ring.ts';
 
@@ -18,6 +19,8 @@ export class LayerThread {
   readonly #worker: Worker;
   readonly #onGone: () => void;
   readonly #gone: Promise<void>;
+  /** The blob that the job is about. */
+  #digest = '';
   #answer: ((outcome: JobOutcome) => void) | undefined;
   #error: unknown;
   #idleTimer: NodeJS.Timeout | undefined;
@@ -32,18 +35,16 @@ export class LayerThread {
     this.#worker.on('error', (error: unknown) => (this.#error = error));
     this.#worker.on('exit', (code) => {
       clearTimeout(this.#idleTimer);
-      const reason = this.#error === undefined ? `exit code ${code}` : messageOf(this.#error);
-      this.#answer?.({
-        failure: { kind: 'internal', message: `the thread that unpacks a layer ended: ${reason}; try again` },
-      });
+      this.#answer?.({ failure: this.#failure(code) });
       resolve(undefined);
       onGone();
     });
   }
 
-  /** Has a job done; its bytes are expected in the ring. */
-  async run(job: Job): Promise<JobOutcome> {
+  /** Has a job about a blob done; its bytes are expected in the ring. */
+  async run(job: Job, digest: Digest): Promise<JobOutcome> {
     clearTimeout(this.#idleTimer);
+    this.#digest = digest;
     this.#worker.ref();
     const outcome = await new Promise<JobOutcome>((resolve) => {
       this.#answer = resolve;
@@ -64,5 +65,17 @@ export class LayerThread {
     this.#onGone();
     await this.#worker.terminate();
     await this.#gone;
+  }
+
+  /** What to say of a thread that ended in the middle of a job. */
+  #failure(code: number): LayerdError {
+    const error = this.#error;
+    if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
+      // The layer's own doing, and so again with the next try.
+      const limit = `the ${LIMITS.maxOldGenerationSizeMb} MiB that a layer is given`;
+      return new LayerdError('invalid', `cannot unpack ${this.#digest}: it needs more memory than ${limit}`);
+    }
+    const reason = error === undefined ? `exit code ${code}` : messageOf(error);
+    return new LayerdError('internal', `cannot unpack ${this.#digest}: its thread ended: ${reason}`);
   }
 }

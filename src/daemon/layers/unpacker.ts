@@ -136,14 +136,18 @@ class ThreadUnpacking implements Unpacking {
     builder?.ring.reset();
     const { blobPath, resumeAt, imagePath, expected } = this.#request;
     const timer = setInterval(() => this.#report(), PROGRESS_MILLISECONDS);
-    const received = receiver.run({
-      task: 'receive',
-      request: { blobPath, resumeAt, imagePath, expected },
-      source: receiver.ring.shared,
-      consumed: this.#consumed.buffer,
-      tar: builder?.ring.shared,
-    });
-    const built = builder?.run({ task: 'build', imagePath, tar: builder.ring.shared });
+    const { digest } = expected;
+    const received = receiver.run(
+      {
+        task: 'receive',
+        request: { blobPath, resumeAt, imagePath, expected },
+        source: receiver.ring.shared,
+        consumed: this.#consumed.buffer,
+        tar: builder?.ring.shared,
+      },
+      digest,
+    );
+    const built = builder?.run({ task: 'build', imagePath, tar: builder.ring.shared }, digest);
     this.#begun.resolve(undefined);
     if (builder === undefined || built === undefined) await this.#settle(await received);
     else await this.#settle(await this.#both(received, built, builder));
