@@ -10,6 +10,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   umoci: 'umoci',
   curl: 'curl',
   openssl: 'openssl',
+  ip: 'iproute2',
   socat: 'socat',
   'systemd-analyze': 'systemd',
 };
