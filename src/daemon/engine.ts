@@ -83,6 +83,7 @@ export class Engine {
       unpacker,
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
+      logger: log,
     });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,

@@ -1,16 +1,45 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { afterEach, beforeEach, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { shortId } from '../../src/protocol/digest.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
-import { needs } from '../support/process.ts';
+import { needs, type Outcome } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startProxy, type Seen } from '../support/proxy.ts';
 import { assertStoreHolds, beginPull, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
 const BIG = 3 * MIB;
+const SKIP = needs('docker', 'docker-registry');
+/** How long a registry may be silent in the middle of a body, in milliseconds, and a client that waits for it. */
+const STALL = 30_000;
+const PATIENCE = 3 * STALL;
 
-describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
+/** A pull from a registry that falls silent in the middle of a layer and leaves the connection open. */
+interface StalledPull extends AsyncDisposable {
+  readonly stack: Stack;
+  readonly big: TestLayer;
+  readonly pushed: TestImage;
+  readonly outcome: Promise<Outcome>;
+}
+
+async function beginStalledPull(): Promise<StalledPull> {
+  const stack = await startStack();
+  const big = await bulk('stalled', BIG);
+  const pushed = await stack.push('stalled:1', image({ layers: [big] }));
+  stack.proxy.inject({ path: new RegExp(big.digest), stallAfter: MIB, times: 1 });
+  const outcome = stack.daemon.run('docker', ['pull', stack.ref('stalled:1')], { timeoutMs: PATIENCE });
+  return { stack, big, pushed, outcome, [Symbol.asyncDispose]: () => stack.stop() };
+}
+
+/** Begun before all tests and looked at after them, so that nobody waits for it. */
+let stalled: StalledPull | undefined;
+before(async () => {
+  if (SKIP === false) stalled = await beginStalledPull();
+});
+after(() => stalled?.[Symbol.asyncDispose]());
+
+describe('transfers', { skip: SKIP }, () => {
   let stack: Stack;
   beforeEach(async () => {
     stack = await startStack();
@@ -220,7 +249,7 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
   });
 });
 
-describe('mirrors of Docker Hub', { skip: needs('docker', 'docker-registry') }, () => {
+describe('mirrors of Docker Hub', { skip: SKIP }, () => {
   it('are asked in order, and the next one makes good what one cannot give or gives wrongly', async () => {
     await using good = await startRegistry();
     await using second = await startProxy(good);
@@ -258,7 +287,7 @@ describe('mirrors of Docker Hub', { skip: needs('docker', 'docker-registry') }, 
   });
 });
 
-describe('a blob that the registry itself has damaged', { skip: needs('docker', 'docker-registry') }, () => {
+describe('a blob that the registry itself has damaged', { skip: SKIP }, () => {
   it('is refused with both digests', async () => {
     await using stack = await startStack();
     const big = await bulk('damaged', 100_000);
@@ -269,5 +298,23 @@ describe('a blob that the registry itself has damaged', { skip: needs('docker', 
     const output = failed(await stack.daemon.docker('pull', stack.ref('damaged:1')));
     assert.match(output, new RegExp(big.digest));
     await assertStoreHolds(stack.daemon.dataRoot);
+  });
+});
+
+describe('a registry that falls silent in the middle of a layer', { skip: SKIP }, () => {
+  it('is given up after a while, said so, and asked for the rest', async () => {
+    assert.ok(stalled);
+    const { stack, big, pushed, outcome } = stalled;
+    const { proxy, daemon } = stack;
+    const lines = succeeded(await outcome).split('\n');
+    const said = `${proxy.host} stalled: no byte came for ${STALL / 1000} s`;
+    assert.ok(lines.includes(`${shortId(big.digest)}: Retrying: ${said}`), lines.join('\n'));
+    assert.match(daemon.log, new RegExp(`retrying a transfer digest=${big.digest} received=${MIB} .*${said}`));
+    const requests = proxy.blobRequests(big.digest).map(({ range, bytes, end }) => ({ range, bytes, end }));
+    assert.deepEqual(requests, [
+      { range: undefined, bytes: MIB, end: 'cut' },
+      { range: `bytes=${MIB}-`, bytes: big.bytes.length - MIB, end: 'complete' },
+    ]);
+    await assertStoreHolds(daemon.dataRoot, pushed);
   });
 });

@@ -6,7 +6,7 @@ import type { LayerStore } from '../layers/store.ts';
 import type { Unpacker } from '../layers/unpacker.ts';
 import type { UnpackedLayer } from '../layers/layer.ts';
 import type { Database } from '../metadata/database.ts';
-import type { Credentials, Registries, RemoteBlob, Repository } from '../registry/registry.ts';
+import type { Credentials, Logger, Registries, RemoteBlob, Repository } from '../registry/registry.ts';
 import type { TransferControl, TransferRequest } from '../transfers/queue.ts';
 
 /** Where one party would have a blob fetched from. */
@@ -43,6 +43,7 @@ export class Fetcher {
   readonly #unpacker: Unpacker;
   readonly #registries: Registries;
   readonly #maxAttempts: () => number;
+  readonly #logger: Logger;
 
   constructor(options: {
     db: Database;
@@ -52,6 +53,7 @@ export class Fetcher {
     registries: Registries;
     /** `max-download-attempts`: attempts in a row that bring next to nothing before a transfer fails. */
     maxAttempts: () => number;
+    logger: Logger;
   }) {
     this.#db = options.db;
     this.#content = options.content;
@@ -59,6 +61,7 @@ export class Fetcher {
     this.#unpacker = options.unpacker;
     this.#registries = options.registries;
     this.#maxAttempts = options.maxAttempts;
+    this.#logger = options.logger;
   }
 
   /** Whether nothing is left to do for the blob: it is stored, and unpacked if it is a layer. */
@@ -81,7 +84,7 @@ export class Fetcher {
         if (!isKind(error, 'corrupt') || attempt === MAX_CORRUPT_ATTEMPTS) throw error;
         for (const host of served) avoid.add(host);
         if (this.#content.has(request.digest)) this.#content.remove([request.digest]);
-        control.update({ lastError: error.message, received: 0, unpacked: 0 });
+        this.#retry(request, control, error, { received: 0, unpacked: 0 });
       }
     }
   }
@@ -146,7 +149,7 @@ export class Fetcher {
     while (received < size) {
       control.signal.throwIfAborted();
       attempts += 1;
-      control.update({ attempts });
+      control.update({ state: 'downloading', attempts });
       const before = received;
       // Its own failures have been tried again inside.
       const remote = await this.#registries.blob(source.repository, digest, {
@@ -172,7 +175,6 @@ export class Fetcher {
       } catch (error) {
         if (control.signal.aborted || !isKind(error, 'unavailable')) throw error;
         fruitless = received - before >= FRUITFUL_BYTES ? 0 : fruitless + 1;
-        control.update({ lastError: messageOf(error) });
         if (fruitless >= this.#maxAttempts()) {
           throw new LayerdError(
             'unavailable',
@@ -180,11 +182,24 @@ export class Fetcher {
             { cause: error },
           );
         }
+        this.#retry(request, control, error, { received });
         await sleep(Math.min(RESUME_PAUSE * 2 ** fruitless, MAX_RESUME_PAUSE) * (0.5 + Math.random() / 2), undefined, {
           signal: control.signal,
         });
       }
     }
+  }
+
+  /** Says why a transfer that goes on had to be begun again. */
+  #retry(
+    { digest, size }: TransferRequest,
+    control: TransferControl,
+    error: LayerdError,
+    state: { received: number; unpacked?: number },
+  ): void {
+    const reason = error.message;
+    this.#logger.warn('retrying a transfer', { digest, received: state.received, size, reason });
+    control.update({ ...state, state: 'retrying', lastError: reason });
   }
 }
 

@@ -8,6 +8,9 @@ export type ProgressSink = (message: ProgressMessage) => void;
 /** A layer's bar moves at most this often, in milliseconds; changes of state are told at once. */
 const BAR_INTERVAL = 100;
 
+/** Characters of an error that are shown: with the layer's ID they fit a line of a terminal. */
+const REASON_LENGTH = 54;
+
 /** Characters between the brackets of a drawn bar. */
 const BAR_WIDTH = 50;
 
@@ -48,7 +51,7 @@ export class LayerProgress {
     const changed = status.state !== this.#state;
     this.#state = status.state;
     this.#latest = status;
-    if (changed) this.#begin(status.state);
+    if (changed) this.#begin(status);
     if (status.state === 'downloading' || status.state === 'extracting') this.#moveBar(changed);
   }
 
@@ -59,10 +62,15 @@ export class LayerProgress {
     this.#latest = undefined;
   }
 
-  #begin(state: TransferState): void {
+  #begin({ state, lastError = '' }: TransferStatus): void {
     switch (state) {
       case 'waiting':
         this.#say('Waiting');
+        break;
+      case 'retrying':
+        this.#say(
+          `Retrying: ${lastError.length > REASON_LENGTH ? `${lastError.slice(0, REASON_LENGTH - 1)}…` : lastError}`,
+        );
         break;
       case 'verifying':
         this.#say('Verifying Checksum');

@@ -5,6 +5,7 @@ import type { Digest } from '../../protocol/digest.ts';
  *
  * - *waiting*: in the daemon's queue, behind `max-concurrent-downloads` others;
  * - *downloading*: bytes arrive, are hashed and unpacked as they pass;
+ * - *retrying*: an attempt failed, for the last error, and the next one is about to begin;
  * - *verifying*, *extracting*: all bytes are here; the rest of the work on them is done;
  * - *done*, or *failed*.
  *
@@ -12,7 +13,7 @@ import type { Digest } from '../../protocol/digest.ts';
  * credentials) of their own. It goes on while anybody is left. When the source it uses fails, it goes on with the next
  * interest's; it fails only when all of them have. When the last interest is released it stops, and what arrived stays.
  */
-export type TransferState = 'waiting' | 'downloading' | 'verifying' | 'extracting' | 'done' | 'failed';
+export type TransferState = 'waiting' | 'downloading' | 'retrying' | 'verifying' | 'extracting' | 'done' | 'failed';
 
 /** The latest of a transfer; what is shown of it is coalesced from this, never queued. */
 export interface TransferStatus {

@@ -49,6 +49,23 @@ describe('the progress of a layer', () => {
     assert.ok(messages.every(({ id }) => id === 'abababababab'));
   });
 
+  it('says why an attempt failed, each time, in what fits a line of a terminal', () => {
+    const { progress, lines, messages } = record();
+    for (const lastError of ['reg.io stalled: no byte came for 30 s', 'x'.repeat(100)]) {
+      progress.update(status({ received: 7 }));
+      progress.update(status({ received: 7, state: 'retrying', lastError }));
+    }
+    progress.update(status({ received: 7, lastError: 'of before' }));
+    assert.deepEqual(lines(), [
+      'Downloading 7',
+      'Retrying: reg.io stalled: no byte came for 30 s',
+      'Downloading 7',
+      `Retrying: ${'x'.repeat(53)}…`,
+      'Downloading 7',
+    ]);
+    for (const { id = '', status: text = '' } of messages) assert.ok(`${id}: ${text}`.length < 80);
+  });
+
   it('moves the bar a few times a second, and shows the last move before a stall', async () => {
     const { progress, lines } = record();
     for (let received = 1; received <= 500; received += 1) progress.update(status({ received }));
