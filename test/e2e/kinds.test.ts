@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { shortId } from '../../src/protocol/digest.ts';
 import { MediaType } from '../../src/protocol/media-types.ts';
 import {
   artifact,
@@ -129,6 +130,43 @@ describe('images of every kind', { skip: needs('docker', 'docker-registry') }, (
     );
     assert.match(output, new RegExp(claimed));
     assert.match(output, new RegExp(made.diffId));
+  });
+
+  it('are refused: an image for another platform than the one asked for, before anything else of it is fetched', async () => {
+    const made = await layer([{ name: 'elsewhere', content: noise('elsewhere', 50_000) }]);
+    const s390x = image({ layers: [made], platform: { os: 'linux', architecture: 's390x' } });
+    await stack.push('elsewhere:1', s390x);
+    const wrong = ['pull', '--platform', 'linux/riscv64', stack.ref('elsewhere:1')];
+    const output = failed(await stack.daemon.docker(...wrong));
+    assert.match(output, /linux\/riscv64.*linux\/s390x/);
+    assert.doesNotMatch(output, new RegExp(shortId(made.digest)));
+    assert.deepEqual(stack.proxy.blobRequests(made.digest), []);
+    await assertStoreHolds(stack.daemon.dataRoot);
+    // What is stored of it, because nobody asked for a platform, stays as it is.
+    succeeded(await stack.daemon.docker('pull', stack.ref('elsewhere:1')));
+    failed(await stack.daemon.docker(...wrong));
+    await assertStoreHolds(stack.daemon.dataRoot, s390x);
+  });
+
+  it('are refused without a trace: one of whose layers the registry has nothing', async () => {
+    const [here, gone] = await Promise.all(['here', 'gone'].map((name) => layer([{ name }])));
+    assert.ok(here !== undefined && gone !== undefined);
+    const missing = { method: 'GET', path: new RegExp(gone.digest) };
+    const complete = stack.proxy.until('the other layer', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(here.digest) && end === 'complete'),
+    );
+    stack.proxy.inject({ ...missing, until: complete, answer: { status: 404 } });
+    await refused('gone:1', image({ layers: [here, gone] }));
+  });
+
+  it('are refused as soon as the config is here, though layers are still on their way', async () => {
+    const made = await layer([{ name: 'slow', content: noise('slow', 50_000) }]);
+    stack.proxy.inject({ path: new RegExp(made.digest), stallAfter: 1000 });
+    const output = await refused(
+      'slow:1',
+      image({ layers: [made], config: { rootfs: { type: 'layers', diff_ids: [] } } }),
+    );
+    assert.match(output, /1 layers.*0 diff IDs/);
   });
 
   it('are refused: fewer or more diff IDs than layers', async () => {

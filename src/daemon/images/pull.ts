@@ -93,7 +93,7 @@ export class Puller {
     reference: Reference,
     progress: ProgressSink,
   ): Promise<boolean> {
-    const { leases, collector, content } = this.#parts;
+    const { leases } = this.#parts;
     const lease = leases.acquire(
       `pull:${familiarString(reference)}:${request.platform === undefined ? '' : formatPlatform(request.platform)}`,
     );
@@ -102,12 +102,8 @@ export class Puller {
       progress({ status: `Digest: ${changed.target}` });
       return changed.changed;
     } catch (error) {
-      if (isKind(error, 'corrupt') || isKind(error, 'invalid')) {
-        // Nothing of what does not fit together is worth a resume.
-        const digests = lease.release();
-        collector.collect(digests);
-        for (const digest of digests) if (!leases.holds(digest)) await content.discardIngest(digest);
-      } else lease.keep();
+      if (isBeyondResume(error)) this.#letGo(lease);
+      else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
             'cancelled',
@@ -119,6 +115,19 @@ export class Puller {
         : error;
     }
   }
+
+  /** Lets go of all that the lease names; what an image holds, or another pull, stays. */
+  #letGo(lease: Lease): void {
+    const { leases, collector, content } = this.#parts;
+    const digests = lease.release();
+    collector.collect(digests);
+    for (const digest of digests) if (!leases.holds(digest)) content.discardIngest(digest);
+  }
+}
+
+/** Whether the same pull would fail again, however much of it is here: nothing is worth being kept for a resume. */
+function isBeyondResume(error: unknown): boolean {
+  return isKind(error, 'corrupt') || isKind(error, 'invalid') || isKind(error, 'not-found');
 }
 
 /** One reference on its way into the store. */
@@ -197,11 +206,11 @@ class Pull {
     const manifest = parseManifest(bytes, descriptor.mediaType);
     if (isIndex(manifest) || !isImageConfigType(manifest.config.mediaType))
       return { os: 'unknown', architecture: 'unknown' };
-    return platformOf(await this.#config(manifest.config));
+    return platformOf(await this.#config(manifest.config, this.#request.signal));
   }
 
-  async #config(descriptor: Descriptor): Promise<ImageConfig> {
-    await this.#obtain([{ descriptor, kind: 'document' }]);
+  async #config(descriptor: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+    await this.#obtain(descriptor, 'document', signal);
     return parseImageConfig(await this.#parts.content.read(descriptor.digest), descriptor.digest);
   }
 
@@ -211,33 +220,44 @@ class Pull {
     const kind = as ?? (isImageConfigType(manifest.config.mediaType) ? 'image' : 'artifact');
     this.#lease.add([manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]);
     if (kind !== 'image') {
-      await this.#obtain([
-        { descriptor: manifest.config, kind: 'document' },
-        ...manifest.layers.map((descriptor) => ({
-          descriptor,
-          kind: as === undefined ? ('blob' as const) : ('document' as const),
-        })),
+      await this.#together([
+        (signal) => this.#obtain(manifest.config, 'document', signal),
+        ...manifest.layers.map(
+          (layer) => (signal: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', signal),
+        ),
       ]);
       return this.#describe(document, kind, undefined);
     }
     manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-    await this.#obtainImage(manifest);
-    const config = await this.#config(manifest.config);
-    this.#checkConfig(config, manifest, document.descriptor.digest);
+    const config = await this.#obtainImage(document);
+    this.#checkLayers(config, manifest);
     return this.#describe(document, kind, config);
   }
 
-  /** Refuses a manifest whose config does not belong to it. */
-  #checkConfig(config: ImageConfig, manifest: Manifest, digest: Digest): void {
+  /** Brings in the config of an image, and refuses an image that it shows to be broken or for another platform. */
+  async #imageConfig({ manifest, descriptor }: Selection['chosen'], signal: AbortSignal): Promise<ImageConfig> {
+    const config = await this.#config(manifest.config, signal);
     const { diff_ids: diffIds } = config.rootfs;
     if (diffIds.length !== manifest.layers.length) {
       throw new LayerdError(
         'corrupt',
-        `manifest ${digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
+        `manifest ${descriptor.digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
       );
     }
+    const { platform } = this.#request;
+    if (platform !== undefined && !provides(platformOf(config), platform)) {
+      throw new LayerdError(
+        'not-found',
+        `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
+      );
+    }
+    return config;
+  }
+
+  /** Refuses layers that are not those that the config lists. */
+  #checkLayers(config: ImageConfig, manifest: Manifest): void {
     manifest.layers.forEach((layer, index) => {
-      const expected = diffIds[index];
+      const expected = config.rootfs.diff_ids[index];
       const actual = this.#parts.layers.diffIdOf(layer.digest);
       if (actual !== expected) {
         throw new LayerdError(
@@ -246,18 +266,18 @@ class Pull {
         );
       }
     });
-    const { platform } = this.#request;
-    if (platform !== undefined && !provides(platformOf(config), platform)) {
-      throw new LayerdError(
-        'not-found',
-        `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
-      );
-    }
   }
 
-  /** Brings in the config and all layers, together, so that a failure of one ends the others. */
-  async #obtainImage(manifest: Manifest): Promise<void> {
+  /**
+   * Brings in the config and all layers, together. Where a platform was asked for, no layer is fetched before the config
+   * says that the image is for it; elsewhere that would only cost the time of a request, and the layers of an image whose
+   * config is refused are let go of as soon as it is.
+   */
+  async #obtainImage(document: Selection['chosen']): Promise<ImageConfig> {
     const { fetcher } = this.#parts;
+    const { platform, signal } = this.#request;
+    const { manifest } = document;
+    if (platform !== undefined) await this.#imageConfig(document, signal);
     const bars = new Map<Digest, LayerProgress>();
     const missing: Descriptor[] = [];
     for (const layer of manifest.layers) {
@@ -272,31 +292,26 @@ class Pull {
     }
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
-    await this.#obtain(
-      [
-        { descriptor: manifest.config, kind: 'document' },
-        ...missing.map((descriptor) => ({ descriptor, kind: 'layer' as const })),
-      ],
-      bars,
-    );
+    await this.#together([
+      (stop) => this.#imageConfig(document, stop),
+      ...missing.map((layer) => (stop: AbortSignal) => this.#obtain(layer, 'layer', stop, bars.get(layer.digest))),
+    ]);
+    return this.#imageConfig(document, signal);
   }
 
   /**
-   * Joins the transfers of the blobs and waits for all of them; when one fails, lets go of the others. Returns or throws
-   * only when nothing that it began goes on, so that what is left over can be collected.
+   * Does the parts of a work at the same time and waits for all of them; the first that fails ends the others. Returns or
+   * throws only when nothing of it goes on, so that what is left over can be collected.
    */
-  async #obtain(
-    wanted: readonly { descriptor: Descriptor; kind: TransferRequest['kind'] }[],
-    bars?: ReadonlyMap<Digest, LayerProgress>,
-  ): Promise<void> {
+  async #together(parts: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#request.signal, stop.signal]);
     await Promise.allSettled(
-      wanted.map(async ({ descriptor, kind }) => {
+      parts.map(async (part) => {
         try {
-          await this.#obtainOne(descriptor, kind, signal, bars?.get(descriptor.digest));
+          await part(signal);
         } catch (error) {
-          // The first failure ends the others, and is the one that is told.
+          // The first failure is the one that is told.
           stop.abort(error);
         }
       }),
@@ -304,11 +319,12 @@ class Pull {
     stop.signal.throwIfAborted();
   }
 
-  async #obtainOne(
+  /** Joins the transfer of a blob that is missing and waits for it. */
+  async #obtain(
     { digest, size }: Descriptor,
     kind: TransferRequest['kind'],
     signal: AbortSignal,
-    bar: LayerProgress | undefined,
+    bar?: LayerProgress,
   ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
     this.#lease.add([digest]);

@@ -101,6 +101,17 @@ describe('the content store', () => {
     assert.deepEqual(await content.read(digestOf(bytes)), bytes);
   });
 
+  it('does not discard what is gathered anew just after an ingest was discarded', async () => {
+    const bytes = Buffer.from('anew');
+    const path = content.ingestPath(digestOf(bytes));
+    writeFileSync(path, 'left over');
+    content.discardIngest(digestOf(bytes));
+    assert.equal(await content.ingestSize(digestOf(bytes)), 0);
+    writeFileSync(path, bytes);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(await content.ingestSize(digestOf(bytes)), bytes.length);
+  });
+
   it('keeps the file when the transaction that removes it is rolled back', async () => {
     const bytes = Buffer.from('kept');
     await content.putDocument(digestOf(bytes), bytes);
