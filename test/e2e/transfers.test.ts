@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Manifest } from '../../src/protocol/oci.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
 import { needs } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -217,6 +218,31 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
     succeeded(await granted);
     await denied;
     assert.ok(stack.proxy.blobRequests(big.digest).every(({ path }) => path.startsWith('/v2/granted/')));
+  });
+
+  it('do not fail for the size that another one’s manifest states', async () => {
+    const big = await bulk('of some size', MIB);
+    const alter = ({ layers: [first] }: Manifest): void => {
+      if (first !== undefined) first.size += 5;
+    };
+    await stack.push('lies:1', image({ layers: [big], alter }));
+    const honest = await stack.push('honest:1', image({ layers: [big, await layer([{ name: 'honest' }])] }));
+    let answer = (): void => undefined;
+    stack.proxy.inject({
+      path: new RegExp(`/v2/lies/blobs/${big.digest}`),
+      until: new Promise<void>((done) => (answer = done)),
+    });
+    const lies = pull('lies:1');
+    await stack.proxy.until('the first pull', (seen) => seen.some(({ path }) => only(big).test(path)));
+    const pulling = pull('honest:1');
+    const top = honest.layers[1]?.digest ?? '-';
+    await stack.proxy.until('the second pull', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(top) && end === 'complete'),
+    );
+    answer();
+    assert.match(failed(await lies), /the manifest says/);
+    succeeded(await pulling);
+    await assertStoreHolds(stack.daemon.dataRoot, honest);
   });
 });
 

@@ -211,27 +211,37 @@ class Pull {
 
   async #config(descriptor: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
     await this.#obtain(descriptor, 'document', signal);
+    this.#parts.fetcher.refuseOtherSize(descriptor);
     return parseImageConfig(await this.#parts.content.read(descriptor.digest), descriptor.digest);
   }
 
   /** Brings in all of a manifest's blobs, and tells what is stored of it. */
   async #fetchManifest(document: Selection['chosen'], as?: 'attestation'): Promise<StoredManifest> {
     const { manifest } = document;
+    const blobs = [manifest.config, ...manifest.layers];
     const kind = as ?? (isImageConfigType(manifest.config.mediaType) ? 'image' : 'artifact');
-    this.#lease.add([manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]);
-    if (kind !== 'image') {
+    this.#lease.add(blobs.map((blob) => blob.digest));
+    this.#checkSizes(blobs);
+    let config: ImageConfig | undefined;
+    if (kind === 'image') {
+      manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
+      config = await this.#obtainImage(document);
+      this.#checkLayers(config, manifest);
+    } else {
       await this.#together([
         (signal) => this.#obtain(manifest.config, 'document', signal),
         ...manifest.layers.map(
           (layer) => (signal: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', signal),
         ),
       ]);
-      return this.#describe(document, kind, undefined);
     }
-    manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-    const config = await this.#obtainImage(document);
-    this.#checkLayers(config, manifest);
+    // Again, for what another party's transfer has brought meanwhile, and for what is listed twice.
+    this.#checkSizes(blobs);
     return this.#describe(document, kind, config);
+  }
+
+  #checkSizes(blobs: readonly Descriptor[]): void {
+    for (const blob of blobs) this.#parts.fetcher.refuseOtherSize(blob);
   }
 
   /** Brings in the config of an image, and refuses an image that it shows to be broken or for another platform. */
@@ -329,15 +339,22 @@ class Pull {
     const { content, fetcher, transfers } = this.#parts;
     this.#lease.add([digest]);
     const remaining = size - Math.min(size, await content.ingestSize(digest));
-    // More than once where another party had the same blob fetched as something else.
+    // More than once where another party had the same blob fetched as something else, or as of another size.
     while (!fetcher.isComplete({ digest, kind })) {
       signal.throwIfAborted();
       const request = { digest, size, remaining, kind };
-      const interest = transfers.join(request, this.#source, (status) => bar?.update(status));
+      let total = size;
+      const interest = transfers.join(request, this.#source, (status) => {
+        ({ total } = status);
+        bar?.update(status);
+      });
       const release = (): void => void interest.release();
       signal.addEventListener('abort', release);
       try {
         await interest.done;
+      } catch (error) {
+        // A transfer that fails for the size that another party's manifest states says nothing of ours.
+        if (total === size || !isKind(error, 'corrupt')) throw error;
       } finally {
         signal.removeEventListener('abort', release);
         bar?.end();
