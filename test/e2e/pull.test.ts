@@ -33,14 +33,21 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
     }
   });
 
-  it('says of an image that is already there that it is up to date', async () => {
+  it('says of an image that is already there that it is up to date, or what else it is called, and nothing of its layers', async () => {
     const pushed = await stack.push('present:1', await tiny('present'));
     const ref = stack.ref('present:1');
     succeeded(await stack.daemon.docker('pull', ref));
     stack.proxy.reset();
     const again = linesOf(succeeded(await stack.daemon.docker('pull', ref)));
-    assert.deepEqual(again.slice(0, 1), ['1: Pulling from present']);
-    assert.deepEqual(again.slice(-3), [`Digest: ${pushed.digest}`, `Status: Image is up to date for ${ref}`, ref]);
+    const digest = `Digest: ${pushed.digest}`;
+    assert.deepEqual(again, ['1: Pulling from present', digest, `Status: Image is up to date for ${ref}`, ref]);
+    for (const name of ['present:2', 'presence:1']) {
+      await stack.push(name, await tiny('present'));
+      const [repository, tag] = name.split(':');
+      const other = linesOf(succeeded(await stack.daemon.docker('pull', stack.ref(name))));
+      const status = `Status: Downloaded newer image for ${stack.ref(name)}`;
+      assert.deepEqual(other, [`${tag}: Pulling from ${repository}`, digest, status, stack.ref(name)]);
+    }
     assert.deepEqual(stack.proxy.blobRequests(), []);
   });
 

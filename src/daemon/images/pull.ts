@@ -284,21 +284,22 @@ class Pull {
    * config is refused are let go of as soon as it is.
    */
   async #obtainImage(document: Selection['chosen']): Promise<ImageConfig> {
-    const { fetcher } = this.#parts;
+    const { fetcher, store } = this.#parts;
     const { platform, signal } = this.#request;
     const { manifest } = document;
     if (platform !== undefined) await this.#imageConfig(document, signal);
+    // As dockerd: of an image that is stored already the layers are not told, whatever it is called here.
+    const isNew = !store.hasConfig(manifest.config.digest);
     const bars = new Map<Digest, LayerProgress>();
     const missing: Descriptor[] = [];
     for (const layer of manifest.layers) {
       if (bars.has(layer.digest)) continue;
       const bar = new LayerProgress(layer.digest, this.#progress);
       bars.set(layer.digest, bar);
-      if (fetcher.isComplete({ digest: layer.digest, kind: 'layer' })) bar.exists();
-      else {
+      if (!fetcher.isComplete({ digest: layer.digest, kind: 'layer' })) {
         missing.push(layer);
         bar.begin();
-      }
+      } else if (isNew) bar.exists();
     }
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
