@@ -30,6 +30,7 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
       assert.equal(steps[0], 'Pulling fs layer');
       assert.equal(steps.at(-1), 'Pull complete');
       assert.ok(steps.includes('Download complete'), steps.join('; '));
+      assert.ok(!steps.includes('Waiting'), 'nothing waits where there are fewer layers than may be under way');
     }
   });
 
