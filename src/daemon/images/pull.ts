@@ -19,6 +19,8 @@ import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
 import {
   canonicalName,
+  canonicalString,
+  DEFAULT_TAG,
   familiarName,
   familiarString,
   withDefaultTag,
@@ -160,9 +162,12 @@ class Pull {
   async run(): Promise<{ target: Digest; changed: boolean }> {
     const { registries, content } = this.#parts;
     const { credentials, signal } = this.#request;
-    const wanted = this.#reference.digest ?? this.#reference.tag ?? 'latest';
+    const { digest, tag = DEFAULT_TAG, path } = this.#reference;
+    const wanted = digest ?? tag;
     const resolved = await registries.resolve(this.#repository, wanted, { credentials, signal });
-    this.#progress({ status: `Pulling from ${this.#reference.path}`, id: wanted });
+    // As dockerd: a digest alone would not say whose it is.
+    const shown = digest === undefined ? tag : canonicalString(this.#reference);
+    this.#progress({ status: `Pulling from ${path}`, id: shown });
     this.#lease.add([resolved.digest]);
     const target = await this.#document(resolved);
     const selection = await select(
