@@ -83,6 +83,7 @@ export class Engine {
       unpacker,
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
+      log,
     });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
@@ -106,6 +107,7 @@ export class Engine {
       store,
       events,
       host,
+      log,
       onCommit: () => {
         layout.changed();
         restorer.syncLater();

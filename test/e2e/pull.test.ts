@@ -144,6 +144,9 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
       output,
       /^Error response from daemon: .*absent.*(not found|manifest unknown|repository name not known)/m,
     );
+    const line = /INFO {2}a pull failed reference=\S+\/absent:1 reason=".*(not found|unknown|not known).*"/g;
+    await stack.daemon.process.until('the failure in the log', () => stack.daemon.log.search(line) >= 0);
+    assert.equal(stack.daemon.log.match(line)?.length, 1);
     await stack.push('half:1', await tiny('half'));
     assert.match(failed(await stack.daemon.docker('pull', stack.ref('half:2'))), /half:2.*not found|manifest unknown/);
   });

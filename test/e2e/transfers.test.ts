@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { hexOf } from '../../src/protocol/digest.ts';
 import type { Manifest } from '../../src/protocol/oci.ts';
+import type { Daemon } from '../support/daemon.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
 import { needs } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -10,6 +13,14 @@ import { assertStoreHolds, beginPull, failed, startStack, succeeded, type Stack 
 
 const MIB = 1024 * 1024;
 const BIG = 3 * MIB;
+
+/** Waits until the log warns of bytes of the blob that are wrong, naming their digest beside the blob's own. */
+async function warned(daemon: Daemon, digest: string): Promise<void> {
+  const line = new RegExp(`WARN .*digest=${digest} .*`);
+  await daemon.process.until('a warning', () => line.test(daemon.log));
+  const named = new Set(line.exec(daemon.log)?.[0].match(/sha256:[a-f0-9]{64}/g));
+  assert.equal(named.size, 2, daemon.log);
+}
 
 describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
   let stack: Stack;
@@ -85,6 +96,27 @@ describe('transfers', { skip: needs('docker', 'docker-registry') }, () => {
     assert.ok(bytesOf(big) < big.bytes.length);
     await assertStoreHolds(stack.daemon.dataRoot, pushed);
     await remove('gone:1');
+  });
+
+  it('begin again, and say so in the log, where what was left on the disk is damaged', async () => {
+    const big = await bulk('damaged on the disk', BIG);
+    const pushed = await stack.push('left:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    (await beginPull(stack, 'left:1', big))();
+    await stack.proxy.until('the transfer to stop', (seen) =>
+      seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
+    );
+    stack.proxy.reset();
+    // The process ends, so that nothing more is written to the file.
+    await stack.daemon.kill('SIGTERM');
+    const ingest = await open(join(stack.daemon.dataRoot, 'ingest', hexOf(big.digest)), 'r+');
+    await ingest.write(Buffer.from('damaged'), 0, 7, 10_000);
+    await ingest.close();
+    await stack.daemon.start();
+    succeeded(await pull('left:1'));
+    await warned(stack.daemon, big.digest);
+    assert.deepEqual(offsets(stack.proxy.blobRequests(big.digest)).slice(1), [0]);
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
   });
 
   it('go on while another client still wants them', async () => {
@@ -270,6 +302,7 @@ describe('mirrors of Docker Hub', { skip: needs('docker', 'docker-registry') }, 
     proxy.inject({ path: new RegExp(big.digest), corruptAt: 1000 });
     succeeded(await daemon.docker('pull', 'sample:1'));
     assert.equal(second.blobRequests(big.digest).length, 1);
+    await warned(daemon, big.digest);
     await assertStoreHolds(daemon.dataRoot, pushed);
     succeeded(await daemon.docker('rmi', 'sample:1'));
 

@@ -26,6 +26,10 @@ const FRUITFUL_BYTES = 64 * 1024;
 const RESUME_PAUSE = 100;
 const MAX_RESUME_PAUSE = 10_000;
 
+interface FetcherLog {
+  warn(message: string, fields?: Record<string, unknown>): void;
+}
+
 /** What gathers a blob's bytes: an {@link Ingest}, or an unpacking for a layer. */
 interface Sink {
   write(chunk: Uint8Array): Promise<void>;
@@ -44,6 +48,7 @@ export class Fetcher {
   readonly #unpacker: Unpacker;
   readonly #registries: Registries;
   readonly #maxAttempts: () => number;
+  readonly #log: FetcherLog;
 
   constructor(options: {
     db: Database;
@@ -53,6 +58,7 @@ export class Fetcher {
     registries: Registries;
     /** `max-download-attempts`: attempts in a row that bring next to nothing before a transfer fails. */
     maxAttempts: () => number;
+    log: FetcherLog;
   }) {
     this.#db = options.db;
     this.#content = options.content;
@@ -60,6 +66,7 @@ export class Fetcher {
     this.#unpacker = options.unpacker;
     this.#registries = options.registries;
     this.#maxAttempts = options.maxAttempts;
+    this.#log = options.log;
   }
 
   /** Whether nothing is left to do for the blob: it is stored, and unpacked if it is a layer. */
@@ -88,6 +95,12 @@ export class Fetcher {
         return;
       } catch (error) {
         if (!isKind(error, 'corrupt') || attempt === MAX_CORRUPT_ATTEMPTS) throw error;
+        // The pull may well succeed; the disk or the registry that gave wrong bytes is worth a look nevertheless.
+        this.#log.warn('the bytes of a blob are wrong, it is fetched again', {
+          digest: request.digest,
+          reason: error.message,
+          servedBy: [...served],
+        });
         for (const host of served) avoid.add(host);
         if (this.#content.has(request.digest)) this.#content.remove([request.digest]);
         control.update({ lastError: error.message, received: 0, unpacked: 0 });

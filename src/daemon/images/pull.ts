@@ -1,5 +1,5 @@
 import { shortId, type Digest } from '../../protocol/digest.ts';
-import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import { isForeignLayerType, isImageConfigType, isLayerType } from '../../protocol/media-types.ts';
 import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
@@ -30,6 +30,10 @@ import {
 import { platformOf, select, type Selection } from './selection.ts';
 import { imageIdOf, type ImageStore } from './store.ts';
 
+interface PullerLog {
+  info(message: string, fields?: Record<string, unknown>): void;
+}
+
 /** What a pull works with. */
 export interface PullerParts {
   readonly db: Database;
@@ -44,6 +48,7 @@ export interface PullerParts {
   readonly events: EventLog;
   /** The platform that is chosen where none is asked for. */
   readonly host: Platform;
+  readonly log: PullerLog;
   /** Told after an image was committed. */
   onCommit(): void;
 }
@@ -70,22 +75,30 @@ export class Puller {
 
   /** Pulls what was asked for. Resolves when the image is committed; `progress` is told the lines that clients show. */
   async pull(request: PullRequest, progress: ProgressSink): Promise<void> {
-    const { reference } = request;
-    const repository: Repository = { registry: reference.registry, path: reference.path };
-    let updated = false;
-    if (request.allTags === true) {
-      const { credentials, signal } = request;
-      let found = false;
-      for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
-        found = true;
-        updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
-      }
-      if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
-    } else {
-      updated = await this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    const { reference, allTags } = request;
+    const shown = allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
+    try {
+      const updated = await this.#pull(request, progress);
+      progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+    } catch (error) {
+      this.#parts.log.info('a pull failed', { reference: shown, reason: messageOf(error) });
+      throw error;
     }
-    const shown = request.allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
-    progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+  }
+
+  /** Whether anything changed. */
+  async #pull(request: PullRequest, progress: ProgressSink): Promise<boolean> {
+    const { reference, credentials, signal } = request;
+    const repository: Repository = { registry: reference.registry, path: reference.path };
+    if (request.allTags !== true) return this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    let found = false;
+    let updated = false;
+    for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
+      found = true;
+      updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
+    }
+    if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
+    return updated;
   }
 
   /** Whether anything changed. */
