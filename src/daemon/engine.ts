@@ -107,6 +107,7 @@ export class Engine {
       store,
       events,
       host,
+      log,
       onCommit: () => {
         layout.changed();
         restorer.syncLater();

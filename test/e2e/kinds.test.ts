@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { shortId } from '../../src/protocol/digest.ts';
 import { MediaType } from '../../src/protocol/media-types.ts';
+import type { Descriptor, Manifest } from '../../src/protocol/oci.ts';
 import {
   artifact,
   attestation,
@@ -19,6 +21,7 @@ import {
   type Compression,
   type Format,
   type TestImage,
+  type TestLayer,
 } from '../support/images.ts';
 import { has, must, needs } from '../support/process.ts';
 import { assertStoreHolds, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
@@ -131,6 +134,43 @@ describe('images of every kind', { skip: needs('docker', 'docker-registry') }, (
     assert.match(output, new RegExp(made.diffId));
   });
 
+  it('are refused: an image for another platform than the one asked for, before anything else of it is fetched', async () => {
+    const made = await layer([{ name: 'elsewhere', content: noise('elsewhere', 50_000) }]);
+    const s390x = image({ layers: [made], platform: { os: 'linux', architecture: 's390x' } });
+    await stack.push('elsewhere:1', s390x);
+    const wrong = ['pull', '--platform', 'linux/riscv64', stack.ref('elsewhere:1')];
+    const output = failed(await stack.daemon.docker(...wrong));
+    assert.match(output, /linux\/riscv64.*linux\/s390x/);
+    assert.doesNotMatch(output, new RegExp(shortId(made.digest)));
+    assert.deepEqual(stack.proxy.blobRequests(made.digest), []);
+    await assertStoreHolds(stack.daemon.dataRoot);
+    // What is stored of it, because nobody asked for a platform, stays as it is.
+    succeeded(await stack.daemon.docker('pull', stack.ref('elsewhere:1')));
+    failed(await stack.daemon.docker(...wrong));
+    await assertStoreHolds(stack.daemon.dataRoot, s390x);
+  });
+
+  it('are refused without a trace: one of whose layers the registry has nothing', async () => {
+    const [here, gone] = await Promise.all(['here', 'gone'].map((name) => layer([{ name }])));
+    assert.ok(here !== undefined && gone !== undefined);
+    const missing = { method: 'GET', path: new RegExp(gone.digest) };
+    const complete = stack.proxy.until('the other layer', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(here.digest) && end === 'complete'),
+    );
+    stack.proxy.inject({ ...missing, until: complete, answer: { status: 404 } });
+    await refused('gone:1', image({ layers: [here, gone] }));
+  });
+
+  it('are refused as soon as the config is here, though layers are still on their way', async () => {
+    const made = await layer([{ name: 'slow', content: noise('slow', 50_000) }]);
+    stack.proxy.inject({ path: new RegExp(made.digest), stallAfter: 1000 });
+    const output = await refused(
+      'slow:1',
+      image({ layers: [made], config: { rootfs: { type: 'layers', diff_ids: [] } } }),
+    );
+    assert.match(output, /1 layers.*0 diff IDs/);
+  });
+
   it('are refused: fewer or more diff IDs than layers', async () => {
     const made = await layer([{ name: 'count' }]);
     for (const [name, diffIds] of [
@@ -159,6 +199,41 @@ describe('images of every kind', { skip: needs('docker', 'docker-registry') }, (
       );
       assert.match(output, /size|bytes/);
     }
+    const made = await layer([{ name: 'twice' }]);
+    const alter = ({ layers: [, second] }: Manifest): void => {
+      if (second !== undefined) second.size += 1;
+    };
+    assert.match(await refused('listed-twice:1', image({ layers: [made, made], alter })), /the manifest says/);
+  });
+
+  it('are refused in the same words where the blob of another size is stored already, which stays', async () => {
+    const made = await layer([{ name: 'sizes', content: noise('sizes', 3000) }]);
+    const content = noise('content', 3000);
+    const held = await stack.push('held:1', image({ layers: [made] }));
+    const thing = await stack.push('thing:1', artifact('application/vnd.example.thing', [content]));
+    for (const name of ['held:1', 'thing:1']) succeeded(await stack.daemon.docker('pull', stack.ref(name)));
+    const hostile = { ...blobOf(content), diffId: blobOf(content).digest, compression: 'none' } as const;
+    for (const [name, layers, change] of [
+      ['longer:1', [made], ({ layers: [first] }) => [first, 5]],
+      ['shorter:1', [made], ({ layers: [first] }) => [first, -5]],
+      ['config:1', [made], ({ config }) => [config, 5]],
+      // Never unpacked: it would be read again from its place, and found wrong.
+      ['unpacked:1', [hostile], ({ layers: [first] }) => [first, -5]],
+    ] as const satisfies [string, TestLayer[], (manifest: Manifest) => [Descriptor | undefined, number]][]) {
+      let said = '';
+      const alter = (manifest: Manifest): void => {
+        const [descriptor, difference] = change(manifest);
+        assert.ok(descriptor !== undefined);
+        const { size, digest } = descriptor;
+        descriptor.size += difference;
+        said = `has ${size} bytes under ${digest}, the manifest says ${descriptor.size}`;
+      };
+      await stack.push(name, image({ layers, alter }));
+      const output = failed(await stack.daemon.docker('pull', stack.ref(name)));
+      assert.ok(output.includes(said), `${name}: ${output}`);
+      assert.doesNotMatch(output, /Already exists/);
+    }
+    await assertStoreHolds(stack.daemon.dataRoot, held, thing);
   });
 
   it('are refused: layers that are no tar, are cut off, or are not compressed as they say', async () => {

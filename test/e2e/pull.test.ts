@@ -30,17 +30,25 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
       assert.equal(steps[0], 'Pulling fs layer');
       assert.equal(steps.at(-1), 'Pull complete');
       assert.ok(steps.includes('Download complete'), steps.join('; '));
+      assert.ok(!steps.includes('Waiting'), 'nothing waits where there are fewer layers than may be under way');
     }
   });
 
-  it('says of an image that is already there that it is up to date', async () => {
+  it('says of an image that is already there that it is up to date, or what else it is called, and nothing of its layers', async () => {
     const pushed = await stack.push('present:1', await tiny('present'));
     const ref = stack.ref('present:1');
     succeeded(await stack.daemon.docker('pull', ref));
     stack.proxy.reset();
     const again = linesOf(succeeded(await stack.daemon.docker('pull', ref)));
-    assert.deepEqual(again.slice(0, 1), ['1: Pulling from present']);
-    assert.deepEqual(again.slice(-3), [`Digest: ${pushed.digest}`, `Status: Image is up to date for ${ref}`, ref]);
+    const digest = `Digest: ${pushed.digest}`;
+    assert.deepEqual(again, ['1: Pulling from present', digest, `Status: Image is up to date for ${ref}`, ref]);
+    for (const name of ['present:2', 'presence:1']) {
+      await stack.push(name, await tiny('present'));
+      const [repository, tag] = name.split(':');
+      const other = linesOf(succeeded(await stack.daemon.docker('pull', stack.ref(name))));
+      const status = `Status: Downloaded newer image for ${stack.ref(name)}`;
+      assert.deepEqual(other, [`${tag}: Pulling from ${repository}`, digest, status, stack.ref(name)]);
+    }
     assert.deepEqual(stack.proxy.blobRequests(), []);
   });
 
@@ -72,11 +80,16 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
     const pushed = await stack.push('by-digest:1', await tiny('by-digest'));
     const ref = stack.ref(`by-digest@${pushed.digest}`);
     const lines = linesOf(succeeded(await stack.daemon.docker('pull', ref)));
-    assert.match(lines[0] ?? '', /sha256:[a-f0-9]{64}: Pulling from by-digest$/);
+    assert.equal(lines[0], `${ref}: Pulling from by-digest`);
     assert.deepEqual(lines.slice(-3), [`Digest: ${pushed.digest}`, `Status: Downloaded newer image for ${ref}`, ref]);
     const inspected = await stack.daemon.docker('image', 'inspect', '--format', '{{.RepoTags}} {{.RepoDigests}}', ref);
     assert.equal(succeeded(inspected), `[] [${ref}]\n`);
     succeeded(await stack.daemon.docker('pull', stack.ref(`by-digest:anything@${pushed.digest}`)));
+    // What the docker CLI sends of a tag with a digest is the digest alone; other clients send both.
+    const both = stack.ref(`by-digest:anything@${pushed.digest}`);
+    const path = `/images/create?fromImage=${encodeURIComponent(both)}`;
+    const [begun] = await Array.fromAsync(stack.daemon.lines(path, { method: 'POST' }));
+    assert.deepEqual(begun, { status: 'Pulling from by-digest', id: both });
   });
 
   it('prints only the reference with -q', async () => {
@@ -131,6 +144,9 @@ describe('docker pull', { skip: needs('docker', 'docker-registry') }, () => {
       output,
       /^Error response from daemon: .*absent.*(not found|manifest unknown|repository name not known)/m,
     );
+    const line = /INFO {2}a pull failed reference=\S+\/absent:1 reason=".*(not found|unknown|not known).*"/g;
+    await stack.daemon.process.until('the failure in the log', () => stack.daemon.log.search(line) >= 0);
+    assert.equal(stack.daemon.log.match(line)?.length, 1);
     await stack.push('half:1', await tiny('half'));
     assert.match(failed(await stack.daemon.docker('pull', stack.ref('half:2'))), /half:2.*not found|manifest unknown/);
   });

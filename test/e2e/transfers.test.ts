@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { shortId } from '../../src/protocol/digest.ts';
+import { hexOf, shortId } from '../../src/protocol/digest.ts';
+import type { Manifest } from '../../src/protocol/oci.ts';
+import type { Daemon } from '../support/daemon.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
 import { needs, type Outcome } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
@@ -14,6 +17,14 @@ const SKIP = needs('docker', 'docker-registry');
 /** How long a registry may be silent in the middle of a body, in milliseconds, and a client that waits for it. */
 const STALL = 30_000;
 const PATIENCE = 3 * STALL;
+
+/** Waits until the log warns of bytes of the blob that are wrong, naming their digest beside the blob's own. */
+async function warned(daemon: Daemon, digest: string): Promise<void> {
+  const line = new RegExp(`WARN .*digest=${digest} .*`);
+  await daemon.process.until('a warning', () => line.test(daemon.log));
+  const named = new Set(line.exec(daemon.log)?.[0].match(/sha256:[a-f0-9]{64}/g));
+  assert.equal(named.size, 2, daemon.log);
+}
 
 /** A pull from a registry that falls silent in the middle of a layer and leaves the connection open. */
 interface StalledPull extends AsyncDisposable {
@@ -113,6 +124,27 @@ describe('transfers', { skip: SKIP }, () => {
     assert.ok(bytesOf(big) < big.bytes.length);
     await assertStoreHolds(stack.daemon.dataRoot, pushed);
     await remove('gone:1');
+  });
+
+  it('begin again, and say so in the log, where what was left on the disk is damaged', async () => {
+    const big = await bulk('damaged on the disk', BIG);
+    const pushed = await stack.push('left:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    (await beginPull(stack, 'left:1', big))();
+    await stack.proxy.until('the transfer to stop', (seen) =>
+      seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
+    );
+    stack.proxy.reset();
+    // The process ends, so that nothing more is written to the file.
+    await stack.daemon.kill('SIGTERM');
+    const ingest = await open(join(stack.daemon.dataRoot, 'ingest', hexOf(big.digest)), 'r+');
+    await ingest.write(Buffer.from('damaged'), 0, 7, 10_000);
+    await ingest.close();
+    await stack.daemon.start();
+    succeeded(await pull('left:1'));
+    await warned(stack.daemon, big.digest);
+    assert.deepEqual(offsets(stack.proxy.blobRequests(big.digest)).slice(1), [0]);
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
   });
 
   it('go on while another client still wants them', async () => {
@@ -247,6 +279,31 @@ describe('transfers', { skip: SKIP }, () => {
     await denied;
     assert.ok(stack.proxy.blobRequests(big.digest).every(({ path }) => path.startsWith('/v2/granted/')));
   });
+
+  it('do not fail for the size that another one’s manifest states', async () => {
+    const big = await bulk('of some size', MIB);
+    const alter = ({ layers: [first] }: Manifest): void => {
+      if (first !== undefined) first.size += 5;
+    };
+    await stack.push('lies:1', image({ layers: [big], alter }));
+    const honest = await stack.push('honest:1', image({ layers: [big, await layer([{ name: 'honest' }])] }));
+    let answer = (): void => undefined;
+    stack.proxy.inject({
+      path: new RegExp(`/v2/lies/blobs/${big.digest}`),
+      until: new Promise<void>((done) => (answer = done)),
+    });
+    const lies = pull('lies:1');
+    await stack.proxy.until('the first pull', (seen) => seen.some(({ path }) => only(big).test(path)));
+    const pulling = pull('honest:1');
+    const top = honest.layers[1]?.digest ?? '-';
+    await stack.proxy.until('the second pull', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(top) && end === 'complete'),
+    );
+    answer();
+    assert.match(failed(await lies), /the manifest says/);
+    succeeded(await pulling);
+    await assertStoreHolds(stack.daemon.dataRoot, honest);
+  });
 });
 
 describe('mirrors of Docker Hub', { skip: SKIP }, () => {
@@ -273,6 +330,7 @@ describe('mirrors of Docker Hub', { skip: SKIP }, () => {
     proxy.inject({ path: new RegExp(big.digest), corruptAt: 1000 });
     succeeded(await daemon.docker('pull', 'sample:1'));
     assert.equal(second.blobRequests(big.digest).length, 1);
+    await warned(daemon, big.digest);
     await assertStoreHolds(daemon.dataRoot, pushed);
     succeeded(await daemon.docker('rmi', 'sample:1'));
 

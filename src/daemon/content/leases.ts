@@ -21,6 +21,7 @@ export class Leases {
   constructor(options: { db: Database; now?: () => number }) {
     this.#db = options.db;
     this.#now = options.now ?? Date.now;
+    this.#db.run('DELETE FROM lease WHERE id NOT IN (SELECT lease FROM lease_content)');
     this.#db.run('UPDATE lease SET expires_at = ? WHERE expires_at = ?', this.#now() + RESUME_WINDOW, UNDER_WAY);
   }
 
@@ -78,24 +79,37 @@ export class Lease {
    * Returns what they named, for a collection where it is not wanted after all.
    */
   release(): Digest[] {
-    const mine =
-      'lease IN (SELECT id FROM lease WHERE id = ?1 OR (substr(id, 1, length(?2)) = ?2 AND expires_at <> ?3))';
-    const values = [this.#id, `${this.#purpose}#`, UNDER_WAY] as const;
     return this.#db.transaction(() => {
-      const rows = this.#db.all<{ digest: Digest }>(
-        `SELECT DISTINCT digest FROM lease_content WHERE ${mine}`,
-        ...values,
-      );
-      this.#db.run(
-        'DELETE FROM lease WHERE id = ?1 OR (substr(id, 1, length(?2)) = ?2 AND expires_at <> ?3)',
-        ...values,
-      );
+      this.#takeOver();
+      const rows = this.#db.all<{ digest: Digest }>('SELECT digest FROM lease_content WHERE lease = ?', this.#id);
+      this.#db.run('DELETE FROM lease WHERE id = ?', this.#id);
       return rows.map((row) => row.digest);
     });
   }
 
-  /** Lets go of the lease but keeps what it names for a resume. */
+  /**
+   * Lets go of the lease but keeps what it names for a resume, together with what earlier tries kept: a pull that fails
+   * again and again leaves one lease. One that names nothing leaves none.
+   */
   keep(): void {
-    this.#db.run('UPDATE lease SET expires_at = ? WHERE id = ?', this.#now() + RESUME_WINDOW, this.#id);
+    this.#db.transaction(() => {
+      this.#takeOver();
+      this.#db.run(
+        'DELETE FROM lease WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM lease_content WHERE lease = ?1)',
+        this.#id,
+      );
+      this.#db.run('UPDATE lease SET expires_at = ? WHERE id = ?', this.#now() + RESUME_WINDOW, this.#id);
+    });
+  }
+
+  /** Makes what earlier interrupted pulls of the same purpose kept this lease's own. */
+  #takeOver(): void {
+    const kept = '(SELECT id FROM lease WHERE substr(id, 1, length(?2)) = ?2 AND expires_at <> ?3)';
+    const values = [this.#id, `${this.#purpose}#`, UNDER_WAY] as const;
+    this.#db.run(
+      `INSERT OR IGNORE INTO lease_content (lease, digest) SELECT ?1, digest FROM lease_content WHERE lease IN ${kept}`,
+      ...values,
+    );
+    this.#db.run(`DELETE FROM lease WHERE id <> ?1 AND id IN ${kept}`, ...values);
   }
 }

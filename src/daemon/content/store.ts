@@ -54,9 +54,12 @@ export class ContentStore {
     }
   }
 
-  /** Throws away what an ingest has gathered. */
-  async discardIngest(digest: Digest): Promise<void> {
-    await rm(this.ingestPath(digest), { force: true });
+  /**
+   * Throws away what an ingest has gathered. The file moves away in this turn of the event loop, so that the caller, who
+   * has just found that nobody wants it, does not take it from a pull that begins a moment later.
+   */
+  discardIngest(digest: Digest): void {
+    discard(this.ingestPath(digest), this.#trashPath(digest));
   }
 
   /** Reads a stored document (manifest, index, config) whole. */
@@ -123,8 +126,7 @@ export class ContentStore {
   remove(digests: readonly Digest[]): void {
     for (const digest of digests) this.#db.run('DELETE FROM blob WHERE digest = ?', digest);
     this.#db.afterCommit(() => {
-      for (const digest of digests)
-        discard(this.path(digest), join(this.#root, 'trash', `${hexOf(digest)}.${randomUUID()}`));
+      for (const digest of digests) discard(this.path(digest), this.#trashPath(digest));
     });
   }
 
@@ -153,6 +155,10 @@ export class ContentStore {
       const digest = `sha256:${name}`;
       if (!isDigest(digest) || !isWanted(digest)) rmSync(join(this.#root, 'ingest', name), { force: true });
     }
+  }
+
+  #trashPath(digest: Digest): string {
+    return join(this.#root, 'trash', `${hexOf(digest)}.${randomUUID()}`);
   }
 
   #insert(digest: Digest, size: number, durable: boolean): void {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, isKind, LayerdError } from '../../protocol/errors.ts';
+import type { Descriptor } from '../../protocol/oci.ts';
 import { Ingest } from '../content/ingest.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { LayerStore } from '../layers/store.ts';
@@ -72,10 +73,18 @@ export class Fetcher {
     return diffId !== undefined && this.#layers.has(diffId);
   }
 
+  /** Refuses a descriptor whose size is not that of the blob that is stored under its digest. */
+  refuseOtherSize({ digest, size }: Pick<Descriptor, 'digest' | 'size'>): void {
+    const stored = this.#content.get(digest);
+    if (stored !== undefined && stored.size !== size) throw otherSize('the store', stored.size, { digest, size });
+  }
+
   async fetch(request: TransferRequest, source: BlobSource, control: TransferControl): Promise<void> {
     const served = new Set<string>();
     const avoid = new Set<string>();
     for (let attempt = 1; ; attempt += 1) {
+      // Not as wrong bytes below: it is the manifest that is wrong, and the blob that is stored must not suffer for it.
+      this.refuseOtherSize(request);
       if (this.isComplete(request)) return;
       try {
         await this.#fetchOnce(request, source, control, served, avoid);
@@ -159,10 +168,7 @@ export class Fetcher {
         avoid,
       });
       if (remote.size !== undefined && remote.size !== size) {
-        throw new LayerdError(
-          'corrupt',
-          `${remote.host} has ${remote.size} bytes under ${digest}, the manifest says ${size}`,
-        );
+        throw otherSize(remote.host, remote.size, request);
       }
       served.add(remote.host);
       try {
@@ -201,6 +207,10 @@ export class Fetcher {
     this.#logger.warn('retrying a transfer', { digest, received: state.received, size, reason });
     control.update({ ...state, state: 'retrying', lastError: reason });
   }
+}
+
+function otherSize(holder: string, actual: number, { digest, size }: Pick<Descriptor, 'digest' | 'size'>): LayerdError {
+  return new LayerdError('corrupt', `${holder} has ${actual} bytes under ${digest}, the manifest says ${size}`);
 }
 
 /** The body from `position` on: a registry without ranges sends what is here already once more. */

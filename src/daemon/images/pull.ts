@@ -1,5 +1,5 @@
 import { shortId, type Digest } from '../../protocol/digest.ts';
-import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import { isForeignLayerType, isImageConfigType, isLayerType } from '../../protocol/media-types.ts';
 import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
@@ -19,6 +19,8 @@ import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
 import {
   canonicalName,
+  canonicalString,
+  DEFAULT_TAG,
   familiarName,
   familiarString,
   withDefaultTag,
@@ -27,6 +29,10 @@ import {
 } from '../../protocol/reference.ts';
 import { platformOf, select, type Selection } from './selection.ts';
 import { imageIdOf, type ImageStore } from './store.ts';
+
+interface PullerLog {
+  info(message: string, fields?: Record<string, unknown>): void;
+}
 
 /** What a pull works with. */
 export interface PullerParts {
@@ -42,6 +48,7 @@ export interface PullerParts {
   readonly events: EventLog;
   /** The platform that is chosen where none is asked for. */
   readonly host: Platform;
+  readonly log: PullerLog;
   /** Told after an image was committed. */
   onCommit(): void;
 }
@@ -68,22 +75,30 @@ export class Puller {
 
   /** Pulls what was asked for. Resolves when the image is committed; `progress` is told the lines that clients show. */
   async pull(request: PullRequest, progress: ProgressSink): Promise<void> {
-    const { reference } = request;
-    const repository: Repository = { registry: reference.registry, path: reference.path };
-    let updated = false;
-    if (request.allTags === true) {
-      const { credentials, signal } = request;
-      let found = false;
-      for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
-        found = true;
-        updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
-      }
-      if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
-    } else {
-      updated = await this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    const { reference, allTags } = request;
+    const shown = allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
+    try {
+      const updated = await this.#pull(request, progress);
+      progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+    } catch (error) {
+      this.#parts.log.info('a pull failed', { reference: shown, reason: messageOf(error) });
+      throw error;
     }
-    const shown = request.allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
-    progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+  }
+
+  /** Whether anything changed. */
+  async #pull(request: PullRequest, progress: ProgressSink): Promise<boolean> {
+    const { reference, credentials, signal } = request;
+    const repository: Repository = { registry: reference.registry, path: reference.path };
+    if (request.allTags !== true) return this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    let found = false;
+    let updated = false;
+    for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
+      found = true;
+      updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
+    }
+    if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
+    return updated;
   }
 
   /** Whether anything changed. */
@@ -93,7 +108,7 @@ export class Puller {
     reference: Reference,
     progress: ProgressSink,
   ): Promise<boolean> {
-    const { leases, collector, content } = this.#parts;
+    const { leases } = this.#parts;
     const lease = leases.acquire(
       `pull:${familiarString(reference)}:${request.platform === undefined ? '' : formatPlatform(request.platform)}`,
     );
@@ -102,12 +117,8 @@ export class Puller {
       progress({ status: `Digest: ${changed.target}` });
       return changed.changed;
     } catch (error) {
-      if (isKind(error, 'corrupt') || isKind(error, 'invalid')) {
-        // Nothing of what does not fit together is worth a resume.
-        const digests = lease.release();
-        collector.collect(digests);
-        for (const digest of digests) if (!leases.holds(digest)) await content.discardIngest(digest);
-      } else lease.keep();
+      if (isBeyondResume(error)) this.#letGo(lease);
+      else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
             'cancelled',
@@ -119,6 +130,19 @@ export class Puller {
         : error;
     }
   }
+
+  /** Lets go of all that the lease names; what an image holds, or another pull, stays. */
+  #letGo(lease: Lease): void {
+    const { leases, collector, content } = this.#parts;
+    const digests = lease.release();
+    collector.collect(digests);
+    for (const digest of digests) if (!leases.holds(digest)) content.discardIngest(digest);
+  }
+}
+
+/** Whether the same pull would fail again, however much of it is here: nothing is worth being kept for a resume. */
+function isBeyondResume(error: unknown): boolean {
+  return isKind(error, 'corrupt') || isKind(error, 'invalid') || isKind(error, 'not-found');
 }
 
 /** One reference on its way into the store. */
@@ -151,9 +175,12 @@ class Pull {
   async run(): Promise<{ target: Digest; changed: boolean }> {
     const { registries, content } = this.#parts;
     const { credentials, signal } = this.#request;
-    const wanted = this.#reference.digest ?? this.#reference.tag ?? 'latest';
+    const { digest, tag = DEFAULT_TAG, path } = this.#reference;
+    const wanted = digest ?? tag;
     const resolved = await registries.resolve(this.#repository, wanted, { credentials, signal });
-    this.#progress({ status: `Pulling from ${this.#reference.path}`, id: wanted });
+    // As dockerd: a digest alone would not say whose it is.
+    const shown = digest === undefined ? tag : canonicalString(this.#reference);
+    this.#progress({ status: `Pulling from ${path}`, id: shown });
     this.#lease.add([resolved.digest]);
     const target = await this.#document(resolved);
     const selection = await select(
@@ -197,47 +224,68 @@ class Pull {
     const manifest = parseManifest(bytes, descriptor.mediaType);
     if (isIndex(manifest) || !isImageConfigType(manifest.config.mediaType))
       return { os: 'unknown', architecture: 'unknown' };
-    return platformOf(await this.#config(manifest.config));
+    return platformOf(await this.#config(manifest.config, this.#request.signal));
   }
 
-  async #config(descriptor: Descriptor): Promise<ImageConfig> {
-    await this.#obtain([{ descriptor, kind: 'document' }]);
+  async #config(descriptor: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+    await this.#obtain(descriptor, 'document', signal);
+    this.#parts.fetcher.refuseOtherSize(descriptor);
     return parseImageConfig(await this.#parts.content.read(descriptor.digest), descriptor.digest);
   }
 
   /** Brings in all of a manifest's blobs, and tells what is stored of it. */
   async #fetchManifest(document: Selection['chosen'], as?: 'attestation'): Promise<StoredManifest> {
     const { manifest } = document;
+    const blobs = [manifest.config, ...manifest.layers];
     const kind = as ?? (isImageConfigType(manifest.config.mediaType) ? 'image' : 'artifact');
-    this.#lease.add([manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)]);
-    if (kind !== 'image') {
-      await this.#obtain([
-        { descriptor: manifest.config, kind: 'document' },
-        ...manifest.layers.map((descriptor) => ({
-          descriptor,
-          kind: as === undefined ? ('blob' as const) : ('document' as const),
-        })),
+    this.#lease.add(blobs.map((blob) => blob.digest));
+    this.#checkSizes(blobs);
+    let config: ImageConfig | undefined;
+    if (kind === 'image') {
+      manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
+      config = await this.#obtainImage(document);
+      this.#checkLayers(config, manifest);
+    } else {
+      await this.#together([
+        (signal) => this.#obtain(manifest.config, 'document', signal),
+        ...manifest.layers.map(
+          (layer) => (signal: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', signal),
+        ),
       ]);
-      return this.#describe(document, kind, undefined);
     }
-    manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-    await this.#obtainImage(manifest);
-    const config = await this.#config(manifest.config);
-    this.#checkConfig(config, manifest, document.descriptor.digest);
+    // Again, for what another party's transfer has brought meanwhile, and for what is listed twice.
+    this.#checkSizes(blobs);
     return this.#describe(document, kind, config);
   }
 
-  /** Refuses a manifest whose config does not belong to it. */
-  #checkConfig(config: ImageConfig, manifest: Manifest, digest: Digest): void {
+  #checkSizes(blobs: readonly Descriptor[]): void {
+    for (const blob of blobs) this.#parts.fetcher.refuseOtherSize(blob);
+  }
+
+  /** Brings in the config of an image, and refuses an image that it shows to be broken or for another platform. */
+  async #imageConfig({ manifest, descriptor }: Selection['chosen'], signal: AbortSignal): Promise<ImageConfig> {
+    const config = await this.#config(manifest.config, signal);
     const { diff_ids: diffIds } = config.rootfs;
     if (diffIds.length !== manifest.layers.length) {
       throw new LayerdError(
         'corrupt',
-        `manifest ${digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
+        `manifest ${descriptor.digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
       );
     }
+    const { platform } = this.#request;
+    if (platform !== undefined && !provides(platformOf(config), platform)) {
+      throw new LayerdError(
+        'not-found',
+        `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
+      );
+    }
+    return config;
+  }
+
+  /** Refuses layers that are not those that the config lists. */
+  #checkLayers(config: ImageConfig, manifest: Manifest): void {
     manifest.layers.forEach((layer, index) => {
-      const expected = diffIds[index];
+      const expected = config.rootfs.diff_ids[index];
       const actual = this.#parts.layers.diffIdOf(layer.digest);
       if (actual !== expected) {
         throw new LayerdError(
@@ -246,57 +294,53 @@ class Pull {
         );
       }
     });
-    const { platform } = this.#request;
-    if (platform !== undefined && !provides(platformOf(config), platform)) {
-      throw new LayerdError(
-        'not-found',
-        `image with reference ${familiarString(this.#reference)} was found but does not provide the specified platform (${formatPlatform(platform)}); it is for ${formatPlatform(platformOf(config))}`,
-      );
-    }
   }
 
-  /** Brings in the config and all layers, together, so that a failure of one ends the others. */
-  async #obtainImage(manifest: Manifest): Promise<void> {
-    const { fetcher } = this.#parts;
+  /**
+   * Brings in the config and all layers, together. Where a platform was asked for, no layer is fetched before the config
+   * says that the image is for it; elsewhere that would only cost the time of a request, and the layers of an image whose
+   * config is refused are let go of as soon as it is.
+   */
+  async #obtainImage(document: Selection['chosen']): Promise<ImageConfig> {
+    const { fetcher, store } = this.#parts;
+    const { platform, signal } = this.#request;
+    const { manifest } = document;
+    if (platform !== undefined) await this.#imageConfig(document, signal);
+    // As dockerd: of an image that is stored already the layers are not told, whatever it is called here.
+    const isNew = !store.hasConfig(manifest.config.digest);
     const bars = new Map<Digest, LayerProgress>();
     const missing: Descriptor[] = [];
     for (const layer of manifest.layers) {
       if (bars.has(layer.digest)) continue;
       const bar = new LayerProgress(layer.digest, this.#progress);
       bars.set(layer.digest, bar);
-      if (fetcher.isComplete({ digest: layer.digest, kind: 'layer' })) bar.exists();
-      else {
+      if (!fetcher.isComplete({ digest: layer.digest, kind: 'layer' })) {
         missing.push(layer);
         bar.begin();
-      }
+      } else if (isNew) bar.exists();
     }
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
-    await this.#obtain(
-      [
-        { descriptor: manifest.config, kind: 'document' },
-        ...missing.map((descriptor) => ({ descriptor, kind: 'layer' as const })),
-      ],
-      bars,
-    );
+    await this.#together([
+      (stop) => this.#imageConfig(document, stop),
+      ...missing.map((layer) => (stop: AbortSignal) => this.#obtain(layer, 'layer', stop, bars.get(layer.digest))),
+    ]);
+    return this.#imageConfig(document, signal);
   }
 
   /**
-   * Joins the transfers of the blobs and waits for all of them; when one fails, lets go of the others. Returns or throws
-   * only when nothing that it began goes on, so that what is left over can be collected.
+   * Does the parts of a work at the same time and waits for all of them; the first that fails ends the others. Returns or
+   * throws only when nothing of it goes on, so that what is left over can be collected.
    */
-  async #obtain(
-    wanted: readonly { descriptor: Descriptor; kind: TransferRequest['kind'] }[],
-    bars?: ReadonlyMap<Digest, LayerProgress>,
-  ): Promise<void> {
+  async #together(parts: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#request.signal, stop.signal]);
     await Promise.allSettled(
-      wanted.map(async ({ descriptor, kind }) => {
+      parts.map(async (part) => {
         try {
-          await this.#obtainOne(descriptor, kind, signal, bars?.get(descriptor.digest));
+          await part(signal);
         } catch (error) {
-          // The first failure ends the others, and is the one that is told.
+          // The first failure is the one that is told.
           stop.abort(error);
         }
       }),
@@ -304,24 +348,32 @@ class Pull {
     stop.signal.throwIfAborted();
   }
 
-  async #obtainOne(
+  /** Joins the transfer of a blob that is missing and waits for it. */
+  async #obtain(
     { digest, size }: Descriptor,
     kind: TransferRequest['kind'],
     signal: AbortSignal,
-    bar: LayerProgress | undefined,
+    bar?: LayerProgress,
   ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
     this.#lease.add([digest]);
     const remaining = size - Math.min(size, await content.ingestSize(digest));
-    // More than once where another party had the same blob fetched as something else.
+    // More than once where another party had the same blob fetched as something else, or as of another size.
     while (!fetcher.isComplete({ digest, kind })) {
       signal.throwIfAborted();
       const request = { digest, size, remaining, kind };
-      const interest = transfers.join(request, this.#source, (status) => bar?.update(status));
+      let total = size;
+      const interest = transfers.join(request, this.#source, (status) => {
+        ({ total } = status);
+        bar?.update(status);
+      });
       const release = (): void => void interest.release();
       signal.addEventListener('abort', release);
       try {
         await interest.done;
+      } catch (error) {
+        // A transfer that fails for the size that another party's manifest states says nothing of ours.
+        if (total === size || !isKind(error, 'corrupt')) throw error;
       } finally {
         signal.removeEventListener('abort', release);
         bar?.end();

@@ -241,6 +241,11 @@ export class ImageStore {
     return this.db.get('SELECT 1 FROM blob WHERE digest = ?', digest) !== undefined;
   }
 
+  /** Whether an image with the config is stored, by whatever name and in whatever manifest. */
+  hasConfig(digest: Digest): boolean {
+    return this.db.get(`SELECT 1 FROM manifest WHERE config_digest = ? AND kind = 'image'`, digest) !== undefined;
+  }
+
   /** The manifests that an image has stored. */
   manifests(target: Digest): ManifestRow[] {
     return this.db

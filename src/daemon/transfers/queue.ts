@@ -165,6 +165,8 @@ class Transfer<Source> {
 
   /** Runs until the blob is committed, every source has failed, or nobody is left. Never rejects. */
   run(): Promise<void> {
+    // At once, since what the work does first may take a while: what is told as waiting really waits behind others.
+    if (!this.#abort.signal.aborted) this.#update({ state: 'downloading' });
     this.#running = this.#run();
     return this.#running;
   }

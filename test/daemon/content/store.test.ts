@@ -101,6 +101,17 @@ describe('the content store', () => {
     assert.deepEqual(await content.read(digestOf(bytes)), bytes);
   });
 
+  it('does not discard what is gathered anew just after an ingest was discarded', async () => {
+    const bytes = Buffer.from('anew');
+    const path = content.ingestPath(digestOf(bytes));
+    writeFileSync(path, 'left over');
+    content.discardIngest(digestOf(bytes));
+    assert.equal(await content.ingestSize(digestOf(bytes)), 0);
+    writeFileSync(path, bytes);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(await content.ingestSize(digestOf(bytes)), bytes.length);
+  });
+
   it('keeps the file when the transaction that removes it is rolled back', async () => {
     const bytes = Buffer.from('kept');
     await content.putDocument(digestOf(bytes), bytes);
@@ -182,6 +193,29 @@ describe('the content store', () => {
       assert.equal(restarted.holds(digestOf('killed')), true);
       now += RESUME_WINDOW;
       assert.deepEqual(restarted.expire(), [digestOf('killed')]);
+    });
+
+    it('keeps one lease however often a pull fails, with all that its tries had, and none of nothing', async () => {
+      for (const text of ['first try', 'second try', undefined]) {
+        const lease = leases.acquire('pull:x');
+        if (text !== undefined) lease.add([await put(text), await put('both')]);
+        now += 1000;
+        lease.keep();
+      }
+      leases.acquire('pull:y').keep();
+      const rows = db.all<{ id: string; expires_at: number }>('SELECT id, expires_at FROM lease');
+      assert.deepEqual(
+        rows.map(({ id, expires_at }) => [id.split('#')[0], expires_at]),
+        [['pull:x', now + RESUME_WINDOW]],
+      );
+      const digests = ['first try', 'second try', 'both'].map(digestOf);
+      assert.deepEqual(leases.acquire('pull:x').release().sort(), digests.sort());
+    });
+
+    it('forgets pulls that were under way when the daemon died and named nothing yet', () => {
+      leases.acquire('pull:x');
+      new Leases({ db, now: () => now });
+      assert.deepEqual(db.all('SELECT * FROM lease'), []);
     });
 
     it('lets a pull that succeeds take over what earlier tries of it kept, but not what runs beside it', async () => {

@@ -154,6 +154,20 @@ describe('the transfer queue', () => {
     assert.deepEqual(seen, ['downloading 5', 'downloading 7', 'done 7']);
   });
 
+  it('tells as waiting only what waits behind others', async () => {
+    const { queue, runs } = controlled(2);
+    const seen: string[] = [];
+    for (const digit of ['a', 'b', 'c']) {
+      queue.join(request(digit), 'one', ({ state }) => seen.push(`${digit} ${state}`));
+    }
+    await turn();
+    assert.deepEqual(seen, ['a downloading', 'b downloading', 'c waiting']);
+    runs[0]?.end();
+    await turn();
+    assert.deepEqual(seen.slice(3), ['a done', 'c downloading']);
+    for (const run of runs) run.end();
+  });
+
   it('ends with a clear error for all when the daemon shuts down', async () => {
     const { queue, runs } = controlled();
     const interest = queue.join(request('a'), 'one', ignore);
