@@ -57,7 +57,7 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
   if (options.manifests === true) {
     for (const { summary, image } of listed) {
       const identity = options.identity === true ? imageIdentity(image.names) : undefined;
-      summary.Manifests = await manifestSummaries(store, image, identity);
+      summary.Manifests = await manifestSummaries(store, { ...image, listedId: image.id }, identity);
     }
   }
   return listed.map(({ summary }) => summary).sort((one, other) => other.Created - one.Created);

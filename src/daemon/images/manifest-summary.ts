@@ -4,7 +4,7 @@ import { isIndexType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Platform } from '../../protocol/oci.ts';
 import { isAttestation } from './platform.ts';
 import type { Image } from './image.ts';
-import type { ImageStore, ManifestRow } from './store.ts';
+import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
 
 /** Where an attestation says what it attests. */
 const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
@@ -13,15 +13,16 @@ const MAX_DEPTH = 4;
 const UNSTATED: Platform = { os: '', architecture: '' };
 
 /**
- * The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. `identity` is the
- * image's, and told of each of its manifests that is one for a platform.
+ * The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. They are stored where
+ * any target of the image holds them, since all of its targets are one image to the user. `identity` is the image's, and
+ * told of each of its manifests that is one for a platform.
  */
 export async function manifestSummaries(
   store: ImageStore,
-  image: Pick<Image, 'target' | 'mediaType' | 'bytes'>,
+  image: Pick<Image, 'target' | 'mediaType' | 'bytes'> & Pick<FoundImage, 'listedId'>,
   identity?: ImageIdentity,
 ): Promise<ManifestSummary[]> {
-  const stored = new Map(store.manifests(image.target).map((manifest) => [manifest.digest, manifest]));
+  const stored = new Map(store.storedManifests(image.listedId).map((manifest) => [manifest.digest, manifest]));
   const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
   const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));

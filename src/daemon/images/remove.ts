@@ -113,10 +113,11 @@ export class ImageRemover {
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
-  #removePlatforms({ target }: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+  #removePlatforms(found: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+    const { target } = found;
     const removed = new Map<Digest, ManifestRow>();
     for (const platform of platforms) {
-      const [best] = this.#store.manifestsFor(target, name, platform);
+      const [best] = this.#store.manifestsFor(found, name, platform);
       removed.set(best.digest, best);
     }
     const remaining = this.#store.manifests(target).filter((manifest) => !removed.has(manifest.digest));
