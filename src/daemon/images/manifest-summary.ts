@@ -2,14 +2,13 @@ import { isDigest, type Digest } from '../../protocol/digest.ts';
 import type { ImageIdentity, ManifestSummary } from '../../protocol/engine.ts';
 import { isIndexType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Platform } from '../../protocol/oci.ts';
+import { MAX_INDEX_DEPTH } from '../registry/manifest.ts';
 import { isAttestation } from './platform.ts';
 import type { Image } from './image.ts';
 import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
 
 /** Where an attestation says what it attests. */
 const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
-/** An index inside an index inside … is looked into this deep. */
-const MAX_DEPTH = 4;
 const UNSTATED: Platform = { os: '', architecture: '' };
 
 /**
@@ -38,7 +37,7 @@ async function children(
   const { manifests = [] } = await store.documents.read<Index>(index);
   const lists = await Promise.all(
     manifests.map(async (descriptor) => {
-      if (!isIndexType(descriptor.mediaType) || depth === MAX_DEPTH || !store.hasBlob(descriptor.digest)) {
+      if (!isIndexType(descriptor.mediaType) || depth === MAX_INDEX_DEPTH || !store.hasBlob(descriptor.digest)) {
         return [descriptor];
       }
       return children(store, descriptor.digest, stored, depth + 1);

@@ -7,7 +7,7 @@ import { MAX_DOCUMENT_BYTES, type Descriptor, type Index, type Manifest, type Pl
 export const MAX_LAYERS = 1000;
 /** Manifests of an index. */
 export const MAX_INDEX_MANIFESTS = 1000;
-/** Indexes within indexes, the outermost counted. */
+/** Indexes within indexes, the outermost counted: what is stored is what can be looked into. */
 export const MAX_INDEX_DEPTH = 8;
 
 /** What servers call a document when they do not know what it is. */

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import type { ImageSummary } from '../../../src/protocol/engine.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
+import { MAX_INDEX_DEPTH } from '../../../src/daemon/registry/manifest.ts';
 import { ARM64, Fixture } from './fixture.ts';
 
 const filter = (values: Record<string, string[]>): { filters: ReadonlyMap<string, readonly string[]> } => ({
@@ -248,12 +249,12 @@ describe('a list of images', () => {
     assert.deepEqual(await identities(false), [undefined, undefined]);
   });
 
-  it('looks into indexes that are in an index', async () => {
+  it('looks into indexes that are in an index, as deep as a pull does', async () => {
     using fixture = new Fixture();
     const amd64 = await fixture.manifest([fixture.layer('amd64')]);
     const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
-    const inner = await fixture.index([amd64.descriptor, arm64.descriptor]);
-    const target = await fixture.index([inner]);
+    let target = await fixture.index([amd64.descriptor, arm64.descriptor]);
+    for (let depth = 1; depth < MAX_INDEX_DEPTH; depth += 1) target = await fixture.index([target]);
     fixture.put('redis', [amd64], { target });
     const [image] = await listImages(fixture.store, { manifests: true });
     assert.deepEqual(
