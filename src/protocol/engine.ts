@@ -64,6 +64,9 @@ export interface ImageInspect {
   Metadata: { LastTagTime?: string };
   Parent?: string;
   DockerVersion?: string;
+  /** Before 1.45: the container that the last step of a classic build ran in, and its config. */
+  Container?: string;
+  ContainerConfig?: Record<string, unknown>;
 }
 
 /** One step of an image's history, newest first (`HistoryResponseItem`). */

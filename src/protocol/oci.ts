@@ -81,6 +81,9 @@ export interface ImageConfig extends Platform {
   created?: string;
   author?: string;
   docker_version?: string;
+  /** The container that the last step ran in, and its config: of classic builds. */
+  container?: string;
+  container_config?: Record<string, unknown> | null;
   config?: ContainerDefaults | null;
   rootfs: { type: string; diff_ids: Digest[] };
   history?: ConfigHistory[] | null;

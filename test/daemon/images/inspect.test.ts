@@ -16,6 +16,8 @@ describe('inspecting an image', () => {
         created: '2024-05-06T07:08:09.120000000Z',
         author: 'somebody',
         docker_version: '20.10',
+        container: 'abcdef',
+        container_config: { Hostname: 'abcdef', Cmd: ['/bin/sh', '-c', 'make'], OnBuild: [], Unknown: true },
         config: {
           Env: ['PATH=/bin'],
           Cmd: ['redis-server'],
@@ -59,6 +61,8 @@ describe('inspecting an image', () => {
       Metadata: { LastTagTime: '2026-01-01T00:00:00Z' },
       Parent: '',
       DockerVersion: '20.10',
+      Container: 'abcdef',
+      ContainerConfig: { Cmd: ['/bin/sh', '-c', 'make'], OnBuild: [], Hostname: 'abcdef' },
     });
   });
 
@@ -165,7 +169,7 @@ describe('the history of an image', () => {
     const shorter = await history([{ created_by: 'a' }], [10, 20]);
     assert.deepEqual(
       shorter.items.map(({ CreatedBy, Size, Created }) => [CreatedBy, Size, Created]),
-      [['a', 10, 0]],
+      [['a', 10, undefined]],
     );
     const longer = await history([{ created_by: 'a' }, { created_by: 'b' }], [10]);
     assert.deepEqual(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ImageSummary } from '../../../src/protocol/engine.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
-import { listImages } from '../../../src/daemon/images/list.ts';
+import { listImages, type ListedSummary } from '../../../src/daemon/images/list.ts';
 import { MAX_INDEX_DEPTH } from '../../../src/daemon/registry/manifest.ts';
 import { ARM64, Fixture } from './fixture.ts';
 
@@ -11,7 +11,7 @@ const filter = (values: Record<string, string[]>): { filters: ReadonlyMap<string
 });
 
 /** What `docker images` would show in its first columns. */
-const shown = (images: readonly ImageSummary[]): string[] =>
+const shown = (images: readonly ListedSummary[]): string[] =>
   images.map((image) => image.RepoTags.join(' ') || image.RepoDigests.map((name) => name.split('@')[0]).join(' '));
 
 const config = (created: string, labels: Record<string, string> = {}): { config: object } => ({
