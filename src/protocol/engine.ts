@@ -76,7 +76,7 @@ export interface HistoryItem {
   Created: number;
   CreatedBy: string;
   Tags: string[] | null;
-  /** Bytes that the step's layer takes unpacked; 0 for a step without one. */
+  /** Bytes of the files in the step's layer; 0 for a step without one. */
   Size: number;
   Comment: string;
 }

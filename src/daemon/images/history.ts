@@ -22,7 +22,7 @@ export async function imageHistory(
   const found = store.resolve(name, options.platform);
   const sizes = store.db
     .all<{ size: number | null }>(
-      `SELECT layer.size FROM manifest_layer LEFT JOIN layer USING (diff_id)
+      `SELECT COALESCE(file_bytes, layer.size) AS size FROM manifest_layer LEFT JOIN layer USING (diff_id)
        WHERE manifest = ? AND diff_id IS NOT NULL ORDER BY position`,
       found.manifest,
     )

@@ -163,6 +163,23 @@ describe('the history of an image', () => {
     ]);
   });
 
+  it('tells the bytes of the files of a layer, and where they were not counted those of its tar', async () => {
+    using fixture = new Fixture();
+    const layers = [fixture.layer('old', { size: 3000 }), fixture.layer('new', { size: 2048, fileBytes: 0 })];
+    await fixture.image('redis', layers, { config: { history: [{ created_by: 'old' }, { created_by: 'new' }] } });
+    assert.deepEqual(
+      (await imageHistory(fixture.store, 'redis')).map(({ CreatedBy, Size }) => [CreatedBy, Size]),
+      [
+        ['new', 0],
+        ['old', 3000],
+      ],
+    );
+    assert.deepEqual(
+      layerReports(fixture.store, 'redis').map(({ size }) => size),
+      [3000, 2048],
+    );
+  });
+
   it('is as long as the config has it, whatever its layers', async () => {
     assert.deepEqual((await history(undefined, [10])).items, []);
     assert.deepEqual((await history(null, [10])).items, []);
