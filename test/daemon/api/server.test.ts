@@ -253,6 +253,17 @@ describe('the API over its socket', () => {
   });
 
   describe('what is not served', () => {
+    it('is each method that a path does not have, HEAD where it has GET too', async () => {
+      await api.fill();
+      for (const path of ['/images/json', '/images/redis:7/json', '/version', '/v1.41/info', '/layerd/registries']) {
+        const response = await send('head', path).expect(404);
+        assert.match(String(response.headers['content-type']), /^application\/json/);
+      }
+      await send('head', '/events').expect(404);
+      await send('head', '/containers/a/archive?path=/').expect(501);
+      assert.deepEqual((await send('post', '/version').expect(404)).body, { message: 'page not found' });
+    });
+
     it('is all of the definition that is not served, each as not implemented', withContract, async () => {
       const served = new Set([
         'GET /images/json',
