@@ -64,6 +64,9 @@ export interface ImageInspect {
   Metadata: { LastTagTime?: string };
   Parent?: string;
   DockerVersion?: string;
+  /** Before 1.45: the container that the last step of a classic build ran in, and its config. */
+  Container?: string;
+  ContainerConfig?: Record<string, unknown>;
 }
 
 /** One step of an image's history, newest first (`HistoryResponseItem`). */
@@ -73,7 +76,7 @@ export interface HistoryItem {
   Created: number;
   CreatedBy: string;
   Tags: string[] | null;
-  /** Bytes that the step's layer takes unpacked; 0 for a step without one. */
+  /** Bytes of the files in the step's layer; 0 for a step without one. */
   Size: number;
   Comment: string;
 }

@@ -3,6 +3,12 @@ import type { Digest } from './digest.ts';
 /** A manifest, index or config larger than this is refused, as by containerd and the distribution project: 4 MiB. */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
+/**
+ * Layers of an image: overlayfs stacks 500 directories (OVL_MAX_STACK in Linux), of which one, empty, lies below the
+ * layers. An image with more could be stored and never be mounted.
+ */
+export const MAX_IMAGE_LAYERS = 499;
+
 /** A platform as in an index's descriptors (OCI image index spec). */
 export interface Platform {
   os: string;
@@ -75,6 +81,9 @@ export interface ImageConfig extends Platform {
   created?: string;
   author?: string;
   docker_version?: string;
+  /** The container that the last step ran in, and its config: of classic builds. */
+  container?: string;
+  container_config?: Record<string, unknown> | null;
   config?: ContainerDefaults | null;
   rootfs: { type: string; diff_ids: Digest[] };
   history?: ConfigHistory[] | null;

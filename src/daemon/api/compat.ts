@@ -1,5 +1,7 @@
-import type { DistributionInspect, HistoryItem, ImageInspect, ImageSummary } from '../../protocol/engine.ts';
+import type { DistributionInspect, ImageInspect } from '../../protocol/engine.ts';
 import type { Event } from '../events/event.ts';
+import type { HistoryStep } from '../images/history.ts';
+import type { ListedSummary } from '../images/list.ts';
 import type { EngineInfo } from './system-info.ts';
 import type { ApiVersion } from './versions.ts';
 
@@ -41,6 +43,14 @@ const withDefaults = (body: Body, part: string, defaults: Body): Body => ({
   [part]: filled((body[part] ?? {}) as Body, defaults),
 });
 
+/** How Go writes a time that is not set, and its Unix seconds. */
+const ZERO_TIME = '0001-01-01T00:00:00Z';
+const ZERO_SECONDS = -62_135_596_800;
+
+/** `Created`, in Unix seconds, of what does not say when it was made: 0, and before 1.44 Go's time that is not set. */
+const createdSeconds = (created: number | undefined, version: ApiVersion): number =>
+  created ?? (version < 44 ? ZERO_SECONDS : 0);
+
 const SUMMARY: readonly Change[] = [
   { since: 51, undo: (body) => ({ ...body, Containers: -1 }) },
   { since: 48, undo: (body) => without(body, 'Descriptor') },
@@ -55,7 +65,8 @@ const SUMMARY: readonly Change[] = [
 ];
 
 /** An image in a list (`ImageSummary`). */
-export const imageSummary = (body: ImageSummary, version: ApiVersion): Body => goBack({ ...body }, version, SUMMARY);
+export const imageSummary = (body: ListedSummary, version: ApiVersion): Body =>
+  goBack({ ...body, Created: createdSeconds(body.Created, version) }, version, SUMMARY);
 
 /** Fields of an image's config that were present, empty, in versions that had not begun to leave them out. */
 const CONFIG_BEFORE_52: Body = {
@@ -81,38 +92,47 @@ const CONFIG_BEFORE_50: Body = {
   Tty: false,
 };
 const INSPECT_TEXTS: Body = { Parent: '', Comment: '', DockerVersion: '', Author: '' };
-/** How Go writes a time that is not set. */
-const ZERO_TIME = '0001-01-01T00:00:00Z';
 
 const INSPECT: readonly Change[] = [
   { since: 53, undo: (body) => without(body, 'Identity') },
   { since: 52, undo: (body) => withDefaults(filled(body, INSPECT_TEXTS), 'Config', CONFIG_BEFORE_52) },
   { since: 50, undo: (body) => withDefaults(body, 'Config', CONFIG_BEFORE_50) },
   { since: 48, undo: (body) => without(body, 'Descriptor') },
-  {
-    since: 45,
-    undo: (body) => ({ ...body, Container: '', ContainerConfig: { ...CONFIG_BEFORE_52, ...CONFIG_BEFORE_50 } }),
-  },
   { since: 44, undo: (body) => ({ ...filled(body, { Created: ZERO_TIME }), VirtualSize: body['Size'] }) },
 ];
 
 /** An image in full (`ImageInspect`). */
 export function imageInspect(body: ImageInspect, version: ApiVersion): Body {
-  const { GraphDriver: driver, ...rest } = body;
+  const { GraphDriver: driver, Container: container = '', ContainerConfig: containerConfig = {}, ...rest } = body;
   const newest: Body = {
     ...withoutEmpty(rest, [...Object.keys(INSPECT_TEXTS), 'Created', 'Variant', 'OsVersion']),
     Config: body.Config ?? {},
   };
-  const change: Change = {
-    // Since 1.52 an image store without a classic graph driver shows none.
-    since: 52,
-    undo: (older) => (driver === undefined ? older : { ...older, GraphDriver: { ...driver, Data: driver.Data ?? {} } }),
-  };
-  return goBack(newest, version, [change, ...INSPECT]);
+  const changes: readonly Change[] = [
+    {
+      // Since 1.52 an image store without a classic graph driver shows none.
+      since: 52,
+      undo: (older) =>
+        driver === undefined ? older : { ...older, GraphDriver: { ...driver, Data: driver.Data ?? {} } },
+    },
+    {
+      since: 45,
+      undo: (older) => ({
+        ...older,
+        Container: container,
+        ContainerConfig: filled(containerConfig, { ...CONFIG_BEFORE_52, ...CONFIG_BEFORE_50 }),
+      }),
+    },
+  ];
+  return goBack(newest, version, [...changes, ...INSPECT]);
 }
 
-/** One step of an image's history (`HistoryResponseItem`): the same in all versions. */
-export const historyItem = (body: HistoryItem): Body => ({ ...body, Tags: body.Tags ?? [] });
+/** One step of an image's history (`HistoryResponseItem`). */
+export const historyItem = (body: HistoryStep, version: ApiVersion): Body => ({
+  ...body,
+  Created: createdSeconds(body.Created, version),
+  Tags: body.Tags ?? [],
+});
 
 /** What a registry says of a reference: the same in all versions. */
 export const distributionInspect = (body: DistributionInspect): Body => ({ ...body });
@@ -134,6 +154,14 @@ const INFO: readonly Change[] = [
         AllowNondistributableArtifactsCIDRs: null,
         AllowNondistributableArtifactsHostnames: null,
       }),
+  },
+  {
+    since: 42,
+    undo: (body) => {
+      // Limits of kernel memory are cgroup v1's, as is this.
+      const isSupported = body['OomKillDisable'];
+      return { ...body, KernelMemory: isSupported, KernelMemoryTCP: isSupported };
+    },
   },
   {
     since: 25,

@@ -57,7 +57,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
       const items = await images.history(nameOf(call), {
         platform: version < Since.historyPlatform ? undefined : platform(query, 'platform'),
       });
-      call.json(items.map(historyItem));
+      call.json(items.map((item) => historyItem(item, version)));
     }),
   );
 

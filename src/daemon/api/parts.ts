@@ -1,9 +1,7 @@
 import type {
   DeleteItem,
   DistributionInspect,
-  HistoryItem,
   ImageInspect,
-  ImageSummary,
   LayerReport,
   RegistryReport,
   VersionInfo,
@@ -12,7 +10,8 @@ import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest } from '../registry/registry.ts';
-import type { ListOptions } from '../images/list.ts';
+import type { HistoryStep } from '../images/history.ts';
+import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -41,9 +40,9 @@ type Result<T> = T | Promise<T>;
 
 /** The verbs of images. A name is whatever a user may call an image: a reference, an image ID, a digest, a prefix. */
 export interface ImageOperations {
-  list(options: ListOptions): Result<ImageSummary[]>;
+  list(options: ListOptions): Result<ListedSummary[]>;
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
-  history(name: string, options: { platform?: Platform | undefined }): Result<HistoryItem[]>;
+  history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
   remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */

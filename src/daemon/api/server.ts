@@ -21,6 +21,7 @@ export function createApp(parts: ApiParts): Application {
   app.set('query parser', false);
 
   app.use(admit(parts));
+  app.use(refuseHead);
   app.use(systemRoutes(parts));
   app.use(imageRoutes(parts));
   app.use(distributionRoutes(parts));
@@ -31,6 +32,15 @@ export function createApp(parts: ApiParts): Application {
   app.use(errorHandler(parts.log, callOf));
   return app;
 }
+
+/** The only path with a HEAD of its own. */
+const PING = '/_ping';
+
+/** Express would answer HEAD by the route of GET, do all of its work, and promise a path that the API does not have. */
+const refuseHead: RequestHandler = (request, _response, next) => {
+  if (request.method === 'HEAD' && request.path !== PING) throw unservedError(request.method, request.path);
+  next();
+};
 
 /** Begins a call: headers, version, identifier, log, and the guards. */
 function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHandler {

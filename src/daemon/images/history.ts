@@ -7,6 +7,9 @@ import { unixSeconds } from '../../protocol/time.ts';
 /** What a step is called that is no image of its own. */
 const NO_ID = '<missing>';
 
+/** A step of a history. Where the config does not say when it was made, versions of the API differ in how. */
+export type HistoryStep = Omit<HistoryItem, 'Created'> & { readonly Created: number | undefined };
+
 /**
  * How an image was made, newest step first, as its config tells: a config without history tells nothing, and a history
  * that names more layers than there are has steps of size 0.
@@ -15,11 +18,11 @@ export async function imageHistory(
   store: ImageStore,
   name: string,
   options: { platform?: Platform | undefined } = {},
-): Promise<HistoryItem[]> {
+): Promise<HistoryStep[]> {
   const found = store.resolve(name, options.platform);
   const sizes = store.db
     .all<{ size: number | null }>(
-      `SELECT layer.size FROM manifest_layer LEFT JOIN layer USING (diff_id)
+      `SELECT COALESCE(file_bytes, layer.size) AS size FROM manifest_layer LEFT JOIN layer USING (diff_id)
        WHERE manifest = ? AND diff_id IS NOT NULL ORDER BY position`,
       found.manifest,
     )
@@ -28,7 +31,7 @@ export async function imageHistory(
   const { history } = await readConfig(store, found);
   const steps = (history ?? []).map((step) => ({
     Id: NO_ID,
-    Created: unixSeconds(step.created) ?? 0,
+    Created: unixSeconds(step.created),
     CreatedBy: step.created_by ?? '',
     Tags: null,
     Size: step.empty_layer === true ? 0 : (sizes.next().value?.size ?? 0),

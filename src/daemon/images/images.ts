@@ -1,18 +1,11 @@
-import type {
-  DeleteItem,
-  DistributionInspect,
-  HistoryItem,
-  ImageInspect,
-  ImageSummary,
-  LayerReport,
-} from '../../protocol/engine.ts';
+import type { DeleteItem, DistributionInspect, ImageInspect, LayerReport } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { RemoteImages } from './distribution.ts';
-import { imageHistory } from './history.ts';
+import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
-import { listImages, type ListOptions } from './list.ts';
+import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
@@ -42,7 +35,7 @@ export class Images {
     this.#host = parts.host;
   }
 
-  list(options: ListOptions): Promise<ImageSummary[]> {
+  list(options: ListOptions): Promise<ListedSummary[]> {
     return listImages(this.#store, options);
   }
 
@@ -50,7 +43,7 @@ export class Images {
     return inspectImage(this.#store, name, options);
   }
 
-  history(name: string, options: { platform?: Platform | undefined }): Promise<HistoryItem[]> {
+  history(name: string, options: { platform?: Platform | undefined }): Promise<HistoryStep[]> {
     return imageHistory(this.#store, name, options);
   }
 

@@ -28,6 +28,23 @@ const CONTAINER_DEFAULTS: readonly (keyof ContainerDefaults)[] = [
   'Shell',
 ];
 
+/** The fields of the config of a container beside those. */
+const CONTAINER_CONFIG: readonly string[] = [
+  ...CONTAINER_DEFAULTS,
+  'Hostname',
+  'Domainname',
+  'AttachStdin',
+  'AttachStdout',
+  'AttachStderr',
+  'Tty',
+  'OpenStdin',
+  'StdinOnce',
+  'Image',
+  'NetworkDisabled',
+  'MacAddress',
+  'StopTimeout',
+];
+
 /** An image in full. With a platform, that platform's manifest of it. */
 export async function inspectImage(
   store: ImageStore,
@@ -71,8 +88,20 @@ export async function inspectImage(
     Metadata: taggedAt > 0 ? { LastTagTime: trimFraction(new Date(taggedAt).toISOString()) } : {},
     Parent: '',
     DockerVersion: config.docker_version ?? '',
+    ...(typeof config.container === 'string' ? { Container: config.container } : {}),
+    ...(isRecord(config.container_config) ? { ContainerConfig: containerConfig(config.container_config) } : {}),
   };
 }
+
+/** What of it is known; the rest, which strangers may have written there, is not passed on. */
+function containerConfig(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    CONTAINER_CONFIG.filter((key) => Object.hasOwn(config, key)).map((key) => [key, config[key]]),
+  );
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Without the fields that say nothing, which the OCI spec leaves out too. */
 function containerDefaults(config: ContainerDefaults): ContainerDefaults {

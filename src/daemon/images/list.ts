@@ -31,21 +31,24 @@ export interface ListOptions {
   readonly identity?: boolean;
 }
 
+/** An image as it is listed. Where its config does not say when it was made, versions of the API differ in how. */
+export type ListedSummary = Omit<ImageSummary, 'Created'> & { readonly Created: number | undefined };
+
 /** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
-export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ImageSummary[]> {
+export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ListedSummary[]> {
   const { filters = new Map<string, string[]>() } = options;
   const select = selection(store, filters);
   const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
-  const listed: { readonly summary: ImageSummary; readonly image: ListedImage }[] = [];
+  const listed: { readonly summary: ListedSummary; readonly image: ListedImage }[] = [];
   for (const image of store.listing()) {
     const names = select(image);
     if (names === undefined) continue;
-    const summary: ImageSummary = {
+    const summary: ListedSummary = {
       Id: image.id,
       ParentId: '',
       RepoTags: repoTags(names),
       RepoDigests: repoDigests(names),
-      Created: unixSeconds(image.created) ?? 0,
+      Created: unixSeconds(image.created),
       Size: image.size,
       SharedSize: shared === undefined ? -1 : (shared.get(image.id) ?? 0),
       Labels: image.labels,
@@ -57,10 +60,10 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
   if (options.manifests === true) {
     for (const { summary, image } of listed) {
       const identity = options.identity === true ? imageIdentity(image.names) : undefined;
-      summary.Manifests = await manifestSummaries(store, image, identity);
+      summary.Manifests = await manifestSummaries(store, { ...image, listedId: image.id }, identity);
     }
   }
-  return listed.map(({ summary }) => summary).sort((one, other) => other.Created - one.Created);
+  return listed.map(({ summary }) => summary).sort((one, other) => (other.Created ?? 0) - (one.Created ?? 0));
 }
 
 /** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */

@@ -1,13 +1,14 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { Database } from '../metadata/database.ts';
 import type { ImageName } from './name.ts';
+import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageSizes, type SizedTarget } from './sizes.ts';
 
 /** An image as lists show it, before filters: one for all targets that are the same image to the user. */
 export interface ListedImage {
   /** The image ID it is listed under. */
   readonly id: Digest;
-  /** Of its targets the one that was stored last. */
+  /** Of its targets the one that stands for it. */
   readonly target: Digest;
   readonly mediaType: string;
   readonly bytes: number;
@@ -29,7 +30,7 @@ interface TargetRow extends SizedTarget {
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
     `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
-     FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY image.stored_at DESC, target`,
+     FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY ${BEST_NAMED_FIRST}`,
   );
   const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();
   for (const row of rows) {

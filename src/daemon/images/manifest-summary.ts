@@ -2,26 +2,26 @@ import { isDigest, type Digest } from '../../protocol/digest.ts';
 import type { ImageIdentity, ManifestSummary } from '../../protocol/engine.ts';
 import { isIndexType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Platform } from '../../protocol/oci.ts';
+import { MAX_INDEX_DEPTH } from '../registry/manifest.ts';
 import { isAttestation } from './platform.ts';
 import type { Image } from './image.ts';
-import type { ImageStore, ManifestRow } from './store.ts';
+import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
 
 /** Where an attestation says what it attests. */
 const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
-/** An index inside an index inside … is looked into this deep. */
-const MAX_DEPTH = 4;
 const UNSTATED: Platform = { os: '', architecture: '' };
 
 /**
- * The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. `identity` is the
- * image's, and told of each of its manifests that is one for a platform.
+ * The manifests of an image: all that its index lists, stored or not; of a plain manifest that one. They are stored where
+ * any target of the image holds them, since all of its targets are one image to the user. `identity` is the image's, and
+ * told of each of its manifests that is one for a platform.
  */
 export async function manifestSummaries(
   store: ImageStore,
-  image: Pick<Image, 'target' | 'mediaType' | 'bytes'>,
+  image: Pick<Image, 'target' | 'mediaType' | 'bytes'> & Pick<FoundImage, 'listedId'>,
   identity?: ImageIdentity,
 ): Promise<ManifestSummary[]> {
-  const stored = new Map(store.manifests(image.target).map((manifest) => [manifest.digest, manifest]));
+  const stored = new Map(store.storedManifests(image.listedId).map((manifest) => [manifest.digest, manifest]));
   const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
   const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
@@ -37,7 +37,7 @@ async function children(
   const { manifests = [] } = await store.documents.read<Index>(index);
   const lists = await Promise.all(
     manifests.map(async (descriptor) => {
-      if (!isIndexType(descriptor.mediaType) || depth === MAX_DEPTH || !store.hasBlob(descriptor.digest)) {
+      if (!isIndexType(descriptor.mediaType) || depth === MAX_INDEX_DEPTH || !store.hasBlob(descriptor.digest)) {
         return [descriptor];
       }
       return children(store, descriptor.digest, stored, depth + 1);

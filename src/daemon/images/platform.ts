@@ -149,9 +149,9 @@ export function onlyStrict(platform: Platform): PlatformMatcher {
  * the variant that the index states, so one without a variant fits every variant of its architecture.
  */
 export function provides(stated: Platform, wanted: Platform): boolean {
-  if (onlyStrict(wanted).rank(stated) !== undefined) return true;
-  const [has, wants] = [normalizePlatform(stated), normalizePlatform(wanted)];
-  return (stated.variant ?? '') === '' && has.os === wants.os && has.architecture === wants.architecture;
+  const matcher = onlyStrict(wanted);
+  if (matcher.rank(stated) !== undefined) return true;
+  return (stated.variant ?? '') === '' && matcher.rank(withVariant(stated, wanted.variant)) !== undefined;
 }
 
 /**
@@ -220,7 +220,7 @@ class OrderedMatcher implements PlatformMatcher {
   }
 }
 
-/** Whether one platform is the other; both are normalised. */
+/** Whether one platform is the other, and needs no feature of the system that the wanted one lacks; both are normalised. */
 function fits(wanted: Platform, platform: Platform): boolean {
   return (
     wanted.os === platform.os &&

@@ -12,6 +12,7 @@ import {
   type Reference,
 } from '../../protocol/reference.ts';
 import type { ImageName } from './name.ts';
+import { formatPlatform } from './platform.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
@@ -53,14 +54,16 @@ export class ImageRemover {
   /**
    * Removes what the name stands for, and returns what was done, in order. By a reference: that name, with the last tag
    * of a repository its digests there, and the image when no name is left. By an identifier: the image with all its
-   * names, which must be in one repository unless it is forced. Throws `not-found`, `conflict` or `invalid`.
+   * names, which must be in one repository unless it is forced; but by one of a single platform of it that platform
+   * alone, as long as others remain. Throws `not-found`, `conflict` or `invalid`.
    */
   remove(name: string, options: RemoveOptions = {}): DeleteItem[] {
     return this.#db.transaction(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
       const { platforms = [] } = options;
-      const removed = platforms.length === 0 ? undefined : this.#removePlatforms(found, name, platforms);
+      const removed =
+        platforms.length > 0 ? this.#removePlatforms(found, name, platforms) : this.#removeIdentified(found, name);
       return removed ?? this.#remove(found, name, options.force ?? false);
     });
   }
@@ -102,7 +105,7 @@ export class ImageRemover {
       );
     }
     untagAll();
-    const targets = this.#targets(id);
+    const targets = this.#store.targets(id);
     const layers = [...new Set([found.manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap(
       (manifest) => this.#layers(manifest),
     );
@@ -113,33 +116,84 @@ export class ImageRemover {
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
-  #removePlatforms({ target }: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
-    const removed = new Map<Digest, ManifestRow>();
-    for (const platform of platforms) {
-      const [best] = this.#store.manifestsFor(target, name, platform);
-      removed.set(best.digest, best);
-    }
-    const remaining = this.#store.manifests(target).filter((manifest) => !removed.has(manifest.digest));
-    if (remaining.every((manifest) => manifest.kind === 'attestation')) return undefined;
+  #removePlatforms(found: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+    const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
+    const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
+    // By a reference only what it names counts; by an identifier all targets of the image do.
+    if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
+    if (found.byId && wholes.length > 0) throw this.#ambiguous(found, name, [...parts, ...wholes]);
+    return this.#removeManifests(removed, parts);
+  }
 
-    const kept = new Set(remaining.flatMap((manifest) => this.#blobs(manifest)));
-    const released = [...removed.values()]
-      .flatMap((manifest) => this.#blobs(manifest))
-      .filter((blob) => !kept.has(blob));
+  /**
+   * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
+   * where it is one of the whole image, or where no other platform would remain.
+   */
+  #removeIdentified(found: FoundImage, name: string): DeleteItem[] | undefined {
+    const { byId, listedId, target, manifest } = found;
+    if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
+    const isNamed = (each: ManifestRow): boolean =>
+      begins(manifest, name) ? each.digest === manifest : imageIdOf(each) === found.id;
+    const removed = this.#store.storedManifests(listedId).filter(isNamed);
+    const [parts, wholes] = this.#holders(removed, this.#targetsWith(removed));
+    if (parts.length === 0) return undefined;
+    const images = new Set(this.#store.targets(listedId));
+    if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
+      throw this.#ambiguous(found, name, [...parts, ...wholes]);
+    }
+    return this.#removeManifests(removed, parts);
+  }
+
+  /** The targets that hold any of the manifests: those that hold other images too, and those of which they are all. */
+  #holders(manifests: readonly ManifestRow[], targets: readonly Digest[]): [parts: Digest[], wholes: Digest[]] {
+    const removed = new Set(manifests.map(({ digest }) => digest));
+    const parts: Digest[] = [];
+    const wholes: Digest[] = [];
+    for (const target of targets) {
+      const stored = this.#store.manifests(target);
+      if (!stored.some(({ digest }) => removed.has(digest))) continue;
+      const keeps = stored.some(({ digest, kind }) => !removed.has(digest) && kind !== 'attestation');
+      (keeps ? parts : wholes).push(target);
+    }
+    return [parts, wholes];
+  }
+
+  /** Removes manifests from the targets, each of which has others. */
+  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[]): DeleteItem[] {
+    const removed = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+    const blobs = [...removed.values()].flatMap((manifest) => this.#blobs(manifest));
     const layers = [...removed.keys()].map((manifest) => this.#layers(manifest));
-    for (const manifest of removed.keys()) {
-      this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
-      this.#deleteUnusedManifest(manifest);
+    for (const target of targets) {
+      for (const manifest of removed.keys()) {
+        this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
+      }
+      const kept = new Set(this.#store.manifests(target).flatMap((manifest) => this.#blobs(manifest)));
+      for (const blob of blobs) {
+        if (!kept.has(blob)) this.#db.run('DELETE FROM image_blob WHERE target = ? AND digest = ?', target, blob);
+      }
+      this.#store.preferManifest(target);
     }
-    for (const blob of released) {
-      this.#db.run('DELETE FROM image_blob WHERE target = ? AND digest = ?', target, blob);
-    }
-    this.#store.preferManifest(target);
-    const freed = new Set(this.#collect(released).layers);
+    for (const manifest of removed.keys()) this.#deleteUnusedManifest(manifest);
+    const freed = new Set(this.#collect(blobs).layers);
     return [...removed.values()].flatMap((manifest, index) => {
       this.#append('delete', imageIdOf(manifest), manifest.labels);
       return [{ Deleted: imageIdOf(manifest) }, ...deletedLayers(layers[index] ?? [], freed)];
     });
+  }
+
+  /** Refuses to guess of which of several targets a platform is meant to be removed. */
+  #ambiguous(found: FoundImage, name: string, targets: readonly Digest[]): LayerdError {
+    const names = this.#store.allNames();
+    const held = targets.map((target) => {
+      const [first] = names([target]);
+      return first === undefined ? shortId(target) : familiarString(first.reference);
+    });
+    const platform = this.#store.manifests(found.target).find(({ digest }) => digest === found.manifest)?.platform;
+    const option = platform === undefined ? '' : `--platform ${formatPlatform(platform)} `;
+    return new LayerdError(
+      'conflict',
+      `conflict: unable to delete ${name} - it is part of several images (${held.join(', ')}): remove it from each by name, such as docker rmi ${option}${held[0] ?? ''}`,
+    );
   }
 
   #append(action: 'untag' | 'delete', id: Digest, labels: Readonly<Record<string, string>>): void {
@@ -162,13 +216,15 @@ export class ImageRemover {
   /** Of the targets that are one image to the user, removes those that have lost their last name. */
   #deleteNameless(id: Digest): void {
     const named = new Set(this.#store.names(id).map(({ target }) => target));
-    this.#deleteImages(this.#targets(id).filter((target) => !named.has(target)));
+    this.#deleteImages(this.#store.targets(id).filter((target) => !named.has(target)));
   }
 
-  #targets(id: Digest): Digest[] {
-    return this.#db
-      .all<{ target: Digest }>('SELECT target FROM image WHERE image_id = ? ORDER BY stored_at DESC, target', id)
-      .map(({ target }) => target);
+  /** The targets that hold any of the manifests, whichever images they are of. */
+  #targetsWith(manifests: readonly ManifestRow[]): Digest[] {
+    const targets = manifests.flatMap(({ digest }) =>
+      this.#db.all<{ target: Digest }>('SELECT target FROM image_manifest WHERE manifest = ?', digest),
+    );
+    return [...new Set(targets.map(({ target }) => target))];
   }
 
   #manifests(target: Digest): Digest[] {
@@ -214,7 +270,12 @@ export class ImageRemover {
 
 /** Whether the user named the image by an identifier. The start of its image ID is one though a tag be called so too. */
 function isIdentifier({ byId, listedId }: FoundImage, name: string): boolean {
-  return byId || listedId.startsWith(name) || hexOf(listedId).startsWith(name);
+  return byId || begins(listedId, name);
+}
+
+/** Whether an identifier as users write it is the digest or the start of it. */
+function begins(digest: Digest, identifier: string): boolean {
+  return digest.startsWith(identifier) || hexOf(digest).startsWith(identifier);
 }
 
 /** Whether the names are one tag at most, and digests in the same repository. */

@@ -97,11 +97,12 @@ function attestedBy(descriptor: Descriptor): Digest | undefined {
 
 /** The platform an image config states. */
 export function platformOf(config: Platform): Platform {
-  const { os, architecture, variant } = config;
+  const { os, architecture, variant, 'os.features': features } = config;
   return {
     os,
     architecture,
     ...(variant === undefined || variant === '' ? {} : { variant }),
     ...(config['os.version'] === undefined ? {} : { 'os.version': config['os.version'] }),
+    ...(features === undefined || features.length === 0 ? {} : { 'os.features': features }),
   };
 }

@@ -6,6 +6,7 @@ import { Documents } from './documents.ts';
 import type { Image, StoredManifest } from './image.ts';
 import { readListing, type ListedImage } from './listing.ts';
 import { toNames, type ImageName, type NameRow } from './name.ts';
+import { BEST_NAMED_FIRST } from './precedence.ts';
 import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
 import {
   canonicalName,
@@ -66,6 +67,22 @@ const FOUND = `image.target, image.media_type AS mediaType, image.bytes, image.i
   CASE m.kind WHEN 'image' THEN m.config_digest END AS config`;
 const PREFERRED = 'JOIN manifest m ON m.digest = image.manifest';
 const STORED = 'JOIN image_manifest im ON im.target = image.target JOIN manifest m ON m.digest = im.manifest';
+
+const MANIFEST_COLUMNS =
+  'digest, manifest.media_type, manifest.bytes, kind, config_digest, size, content_size, platform, labels, created';
+
+interface ManifestColumns {
+  readonly digest: Digest;
+  readonly media_type: string;
+  readonly bytes: number;
+  readonly kind: StoredManifest['kind'];
+  readonly config_digest: Digest;
+  readonly size: number;
+  readonly content_size: number;
+  readonly platform: string | null;
+  readonly labels: string | null;
+  readonly created: string | null;
+}
 
 interface FoundRow extends Omit<FoundImage, 'config' | 'byId'> {
   readonly config: Digest | null;
@@ -195,7 +212,7 @@ export class ImageStore {
       );
     }
     if (platform === undefined) return row;
-    const [best] = this.manifestsFor(row.target, name, platform);
+    const [best] = this.manifestsFor(row, name, platform);
     return { ...row, id: best.configDigest, config: best.configDigest, manifest: best.digest };
   }
 
@@ -246,42 +263,45 @@ export class ImageStore {
     return this.db.get(`SELECT 1 FROM manifest WHERE config_digest = ? AND kind = 'image'`, digest) !== undefined;
   }
 
-  /** The manifests that an image has stored. */
-  manifests(target: Digest): ManifestRow[] {
+  /** The targets that are one image to the user, the one that stands for it first. */
+  targets(listedId: Digest): Digest[] {
     return this.db
-      .all<{
-        digest: Digest;
-        media_type: string;
-        bytes: number;
-        kind: StoredManifest['kind'];
-        config_digest: Digest;
-        size: number;
-        content_size: number;
-        platform: string | null;
-        labels: string | null;
-        created: string | null;
-      }>(
-        `SELECT digest, media_type, bytes, kind, config_digest, size, content_size, platform, labels, created
-         FROM image_manifest JOIN manifest ON manifest.digest = manifest WHERE target = ? ORDER BY digest`,
-        target,
-      )
-      .map((row) => ({
-        digest: row.digest,
-        mediaType: row.media_type,
-        bytes: row.bytes,
-        kind: row.kind,
-        configDigest: row.config_digest,
-        size: row.size,
-        contentSize: row.content_size,
-        platform: row.platform === null ? undefined : (JSON.parse(row.platform) as Platform),
-        labels: JSON.parse(row.labels ?? '{}') as Record<string, string>,
-        created: row.created ?? undefined,
-      }));
+      .all<{ target: Digest }>(`SELECT target FROM image WHERE image_id = ? ORDER BY ${BEST_NAMED_FIRST}`, listedId)
+      .map(({ target }) => target);
   }
 
-  /** The manifests of a stored image that are for the platform, best first. Throws `not-found` when there is none. */
-  manifestsFor(target: Digest, name: string, platform: Platform): [ManifestRow, ...ManifestRow[]] {
-    const images = this.manifests(target).filter((manifest) => manifest.platform !== undefined);
+  /** The manifests that a target has stored. */
+  manifests(target: Digest): ManifestRow[] {
+    return this.db
+      .all<ManifestColumns>(
+        `SELECT ${MANIFEST_COLUMNS} FROM image_manifest JOIN manifest ON manifest.digest = manifest
+         WHERE target = ? ORDER BY digest`,
+        target,
+      )
+      .map(manifestRow);
+  }
+
+  /** The manifests that an image has stored, whichever of its targets holds them. */
+  storedManifests(listedId: Digest): ManifestRow[] {
+    return this.db
+      .all<ManifestColumns>(
+        `SELECT DISTINCT ${MANIFEST_COLUMNS}
+         FROM image JOIN image_manifest USING (target) JOIN manifest ON manifest.digest = image_manifest.manifest
+         WHERE image_id = ? ORDER BY digest`,
+        listedId,
+      )
+      .map(manifestRow);
+  }
+
+  /**
+   * The manifests of a stored image that are for the platform, best first: of the one target that a reference names; of
+   * an image that was found by an identifier, those of all its targets. Throws `not-found` when there is none.
+   */
+  manifestsFor(found: FoundImage, name: string, platform: Platform): [ManifestRow, ...ManifestRow[]] {
+    const own = this.manifests(found.target);
+    const siblings = found.byId ? this.storedManifests(found.listedId) : [];
+    const stored = new Map([...own, ...siblings].map((manifest) => [manifest.digest, manifest]));
+    const images = [...stored.values()].filter((manifest) => manifest.platform !== undefined);
     const matcher = onlyStrict(platform);
     const rank = (manifest: ManifestRow): number =>
       manifest.platform === undefined ? Infinity : (matcher.rank(manifest.platform) ?? Infinity);
@@ -289,11 +309,11 @@ export class ImageStore {
       .filter((manifest) => manifest.platform !== undefined && provides(manifest.platform, platform))
       .toSorted((one, other) => compare(rank(one), rank(other)));
     if (best !== undefined) return [best, ...others];
-    const stored = images.flatMap((manifest) => (manifest.platform === undefined ? [] : [manifest.platform]));
+    const platforms = images.flatMap((manifest) => (manifest.platform === undefined ? [] : [manifest.platform]));
     throw new LayerdError(
       'not-found',
       `image with reference ${name} was found but does not provide the specified platform (${formatPlatform(platform)})` +
-        (stored.length === 0 ? '' : `; stored of it is ${stored.map(formatPlatform).join(', ')}`),
+        (platforms.length === 0 ? '' : `; stored of it is ${platforms.map(formatPlatform).join(', ')}`),
     );
   }
 
@@ -364,9 +384,9 @@ export class ImageStore {
     if (start === undefined) return undefined;
     // Every identifier with the start lies between it and it followed by a letter that is no hex digit.
     const range = [`sha256:${start}`, `sha256:${start}g`] as const;
-    const newestFirst = 'ORDER BY image.stored_at DESC, image.target';
+    const bestFirst = `ORDER BY ${BEST_NAMED_FIRST}`;
     const byImageId = this.db.all<FoundRow & { identifier: Digest }>(
-      `SELECT ${FOUND}, image_id AS identifier FROM image ${PREFERRED} WHERE image_id >= ? AND image_id < ? ${newestFirst}`,
+      `SELECT ${FOUND}, image_id AS identifier FROM image ${PREFERRED} WHERE image_id >= ? AND image_id < ? ${bestFirst}`,
       ...range,
     );
     const rows =
@@ -374,13 +394,13 @@ export class ImageStore {
         ? byImageId
         : [
             ...this.db.all<FoundRow & { identifier: Digest }>(
-              `SELECT ${FOUND}, target AS identifier FROM image ${PREFERRED} WHERE target >= ? AND target < ? ${newestFirst}`,
+              `SELECT ${FOUND}, target AS identifier FROM image ${PREFERRED} WHERE target >= ? AND target < ? ${bestFirst}`,
               ...range,
             ),
             ...['digest', 'config_digest'].flatMap((column) =>
               this.db.all<FoundRow & { identifier: Digest }>(
                 `SELECT ${FOUND}, m.${column} AS identifier FROM image ${STORED}
-                 WHERE m.${column} >= ? AND m.${column} < ? AND m.kind <> 'attestation' ${newestFirst}`,
+                 WHERE m.${column} >= ? AND m.${column} < ? AND m.kind <> 'attestation' ${bestFirst}`,
                 ...range,
               ),
             ),
@@ -398,6 +418,21 @@ export class ImageStore {
     const { identifier: _, ...image } = row;
     return { ...image, config: image.config ?? undefined, byId: true };
   }
+}
+
+function manifestRow(row: ManifestColumns): ManifestRow {
+  return {
+    digest: row.digest,
+    mediaType: row.media_type,
+    bytes: row.bytes,
+    kind: row.kind,
+    configDigest: row.config_digest,
+    size: row.size,
+    contentSize: row.content_size,
+    platform: row.platform === null ? undefined : (JSON.parse(row.platform) as Platform),
+    labels: JSON.parse(row.labels ?? '{}') as Record<string, string>,
+    created: row.created ?? undefined,
+  };
 }
 
 /** The config of an image that was found; an artifact has none that anything is known of. */

@@ -36,9 +36,9 @@ export class Builder {
     // RFC 9562, version 8: bits of the application's choice.
     uuid[6] = ((uuid[6] ?? 0) & 0x0f) | 0x80;
     uuid[8] = ((uuid[8] ?? 0) & 0x3f) | 0x80;
-    new ErofsWriter(this.#tree, this.#file).finish(uuid);
+    const fileBytes = new ErofsWriter(this.#tree, this.#file).finish(uuid);
     const diffId: Digest = `sha256:${hash.toString('hex')}`;
-    return { diffId, size: this.#size, imageSize: this.#file.position };
+    return { diffId, size: this.#size, imageSize: this.#file.position, fileBytes };
   }
 
   /** Removes the unfinished image. */

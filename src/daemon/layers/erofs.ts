@@ -77,6 +77,7 @@ export class ErofsWriter {
   readonly #lastBlock: Uint32Array;
   readonly #opaque = encodeXattrs(OPAQUE_XATTR);
   #nextByte = FIRST_SLOT * SLOT_BYTES;
+  #fileBytes = 0;
 
   constructor(tree: Tree, file: ImageFile) {
     this.#tree = tree;
@@ -92,8 +93,8 @@ export class ErofsWriter {
     this.#entries = new Uint32Array(tree.entries + 2 * directories);
   }
 
-  /** Writes everything that is left. The UUID tells images apart for tools. */
-  finish(uuid: Uint8Array): void {
+  /** Writes everything that is left; returns the bytes of the files. The UUID tells images apart for tools. */
+  finish(uuid: Uint8Array): number {
     this.#place();
     // All plain data precedes the inodes, so that each inode can say where its own is.
     for (let index = 0; index < this.#directoryCount; index += 1) this.#writeDirectoryBlocks(index);
@@ -107,6 +108,7 @@ export class ErofsWriter {
     }
     this.#file.align(BLOCK_BYTES);
     this.#file.finish(this.#firstBlock(metadataBlock, this.#file.position / BLOCK_BYTES, uuid));
+    return this.#fileBytes;
   }
 
   /** Walks the tree from its root; sorts its directories and gives every inode its place and its number of links. */
@@ -131,7 +133,10 @@ export class ErofsWriter {
         } else {
           const links = this.#links[inode] ?? 0;
           this.#links[inode] = links + 1;
-          if (links === 0) this.#allocate(inode);
+          if (links === 0) {
+            this.#allocate(inode);
+            this.#fileBytes += tree.size[inode] ?? 0;
+          }
         }
       }
     }

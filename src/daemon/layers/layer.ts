@@ -17,6 +17,11 @@ export interface Layer {
   readonly size: number;
   /** Bytes of the EROFS image. */
   readonly imageSize: number;
+  /**
+   * Bytes of the files in it, each inode once: contents, and targets of symbolic links. It is what `docker history` shows
+   * of a layer. Undefined for one that was stored before this was counted.
+   */
+  readonly fileBytes: number | undefined;
 }
 
 /** What one pass over a layer blob learned about it. */

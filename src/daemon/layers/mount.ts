@@ -5,9 +5,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
-
-/** Layers of one mount, as many as containerd and Docker take; overlayfs takes 500. */
-export const MAX_MOUNTED_LAYERS = 128;
+import { MAX_IMAGE_LAYERS } from '../../protocol/oci.ts';
 
 /** Flags of mount(2). */
 const MS_RDONLY = 1;
@@ -55,10 +53,10 @@ export async function kernelSupport(): Promise<KernelSupport> {
  * until it is unmounted, and may be unlinked meanwhile. Needs root. `<target>.layers` must be free for the time of the call.
  */
 export async function mountImage(layers: readonly string[], target: string): Promise<void> {
-  if (layers.length === 0 || layers.length > MAX_MOUNTED_LAYERS) {
+  if (layers.length === 0 || layers.length > MAX_IMAGE_LAYERS) {
     throw new LayerdError(
       'invalid',
-      `cannot mount ${layers.length} layers at ${target}: 1 to ${MAX_MOUNTED_LAYERS} can be stacked`,
+      `cannot mount ${layers.length} layers at ${target}: 1 to ${MAX_IMAGE_LAYERS} can be stacked`,
     );
   }
   const folder = `${target}.layers`;

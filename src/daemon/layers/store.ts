@@ -13,6 +13,7 @@ interface LayerRow {
   diff_id: Digest;
   size: number;
   image_size: number;
+  file_bytes: number | null;
 }
 
 /**
@@ -45,8 +46,18 @@ export class LayerStore {
   }
 
   get(diffId: Digest): Layer | undefined {
-    const row = this.#db.get<LayerRow>('SELECT diff_id, size, image_size FROM layer WHERE diff_id = ?', diffId);
-    return row === undefined ? undefined : { diffId: row.diff_id, size: row.size, imageSize: row.image_size };
+    const row = this.#db.get<LayerRow>(
+      'SELECT diff_id, size, image_size, file_bytes FROM layer WHERE diff_id = ?',
+      diffId,
+    );
+    return row === undefined
+      ? undefined
+      : {
+          diffId: row.diff_id,
+          size: row.size,
+          imageSize: row.image_size,
+          fileBytes: row.file_bytes ?? undefined,
+        };
   }
 
   /** The file of a stored layer. */
@@ -69,7 +80,7 @@ export class LayerStore {
    * already, from another blob with the same content, stays, and the temporary file goes.
    */
   commit(unpacked: UnpackedLayer, temporaryPath: string): void {
-    const { diffId, digest, size, imageSize } = unpacked;
+    const { diffId, digest, size, imageSize, fileBytes } = unpacked;
     try {
       if (this.has(diffId)) rmSync(temporaryPath, { force: true });
       else renameSync(temporaryPath, this.path(diffId));
@@ -78,10 +89,13 @@ export class LayerStore {
     }
     this.#db.transaction(() => {
       this.#db.run(
-        'INSERT OR IGNORE INTO layer (diff_id, size, image_size, created_at) VALUES (?, ?, ?, ?)',
+        // One that is there already may be from before the bytes of its files were counted.
+        `INSERT INTO layer (diff_id, size, image_size, file_bytes, created_at) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (diff_id) DO UPDATE SET file_bytes = excluded.file_bytes`,
         diffId,
         size,
         imageSize,
+        fileBytes ?? null,
         this.#now(),
       );
       this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
@@ -113,7 +127,9 @@ export class LayerStore {
       mkdirSync(folder, { recursive: true });
     }
     const rows = new Map(
-      this.#db.all<LayerRow>('SELECT diff_id, size, image_size FROM layer').map((row) => [row.diff_id, row.image_size]),
+      this.#db
+        .all<Pick<LayerRow, 'diff_id' | 'image_size'>>('SELECT diff_id, image_size FROM layer')
+        .map((row) => [row.diff_id, row.image_size]),
     );
     for (const name of readdirSync(this.#layers)) {
       const diffId: Digest = `sha256:${name.slice(0, -SUFFIX.length)}`;

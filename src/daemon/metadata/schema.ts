@@ -98,4 +98,8 @@ export const migrations: readonly string[] = [
   ) STRICT;
   CREATE INDEX event_by_time ON event (time);
   `,
+  `
+  -- Bytes of the files in a layer, which the history of an image shows; NULL for layers that were stored before this column.
+  ALTER TABLE layer ADD COLUMN file_bytes INTEGER;
+  `,
 ];

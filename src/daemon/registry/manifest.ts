@@ -1,13 +1,26 @@
 import { isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import { isIndexType, isManifestType, isSchema1Type, MediaType } from '../../protocol/media-types.ts';
-import { MAX_DOCUMENT_BYTES, type Descriptor, type Index, type Manifest, type Platform } from '../../protocol/oci.ts';
+import {
+  isImageConfigType,
+  isIndexType,
+  isManifestType,
+  isSchema1Type,
+  MediaType,
+} from '../../protocol/media-types.ts';
+import {
+  MAX_DOCUMENT_BYTES,
+  MAX_IMAGE_LAYERS,
+  type Descriptor,
+  type Index,
+  type Manifest,
+  type Platform,
+} from '../../protocol/oci.ts';
 
-/** Layers of a manifest. Real images have at most 127; artifacts keep their files as layers too. */
-export const MAX_LAYERS = 1000;
+/** Layers of an artifact, which keeps its files as layers; nothing mounts them. */
+export const MAX_ARTIFACT_LAYERS = 1000;
 /** Manifests of an index. */
 export const MAX_INDEX_MANIFESTS = 1000;
-/** Indexes within indexes, the outermost counted. */
+/** Indexes within indexes, the outermost counted: what is stored is what can be looked into. */
 export const MAX_INDEX_DEPTH = 8;
 
 /** What servers call a document when they do not know what it is. */
@@ -40,11 +53,9 @@ export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest | 
   if (isIndexType(type)) {
     return { ...common, manifests: descriptors(document['manifests'], 'manifests', MAX_INDEX_MANIFESTS) };
   }
-  return {
-    ...common,
-    config: descriptor(document['config'], 'config'),
-    layers: descriptors(document['layers'], 'layers', MAX_LAYERS),
-  };
+  const config = descriptor(document['config'], 'config');
+  const limit = isImageConfigType(config.mediaType) ? MAX_IMAGE_LAYERS : MAX_ARTIFACT_LAYERS;
+  return { ...common, config, layers: descriptors(document['layers'], 'layers', limit) };
 }
 
 /** Whether a document of {@link parseManifest} is an index. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { imageInspect, imageSummary } from '../../../src/daemon/api/compat.ts';
+import { historyItem, imageInspect, imageSummary } from '../../../src/daemon/api/compat.ts';
 import { maskCredentials } from '../../../src/daemon/api/system-info.ts';
 import type { ImageInspect, ImageSummary } from '../../../src/protocol/engine.ts';
 
@@ -60,6 +60,21 @@ describe('an image in a list', () => {
     assert.equal(form(43)['VirtualSize'], 10);
   });
 
+  it('that does not say when it was made has no time, in the form of its version', () => {
+    for (const [version, created] of [
+      [41, -62_135_596_800],
+      [43, -62_135_596_800],
+      [44, 0],
+      [56, 0],
+    ] as const) {
+      assert.equal(imageSummary({ ...summary, Created: undefined }, version)['Created'], created);
+      assert.equal(imageSummary({ ...summary, Created: 0 }, version)['Created'], 0);
+      const step = { Id: id, CreatedBy: '', Tags: null, Size: 0, Comment: '' };
+      assert.equal(historyItem({ ...step, Created: undefined }, version)['Created'], created);
+      assert.equal(historyItem({ ...step, Created: 1 }, version)['Created'], 1);
+    }
+  });
+
   it('counts containers from 1.51 on', () => {
     assert.equal(form(50)['Containers'], -1);
     assert.equal(form(51)['Containers'], 2);
@@ -89,6 +104,16 @@ describe('an image in full', () => {
     assert.deepEqual(difference(form, 53), { added: ['Identity'], removed: [] });
     assert.equal(form(43)['Created'], '0001-01-01T00:00:00Z');
     assert.deepEqual(form(51)['GraphDriver'], { Name: 'erofs', Data: {} });
+  });
+
+  it('tells before 1.45 of the container of its last step', () => {
+    const blank = form(44)['ContainerConfig'] as Record<string, unknown>;
+    assert.deepEqual([form(44)['Container'], blank['Cmd'], blank['Hostname']], ['', null, '']);
+    const built = { ...inspect, Container: 'abc', ContainerConfig: { Hostname: 'abc', Cmd: ['make'] } };
+    const older = imageInspect(built, 41);
+    assert.equal(older['Container'], 'abc');
+    assert.deepEqual(older['ContainerConfig'], { ...blank, Hostname: 'abc', Cmd: ['make'] });
+    assert.deepEqual(imageInspect(built, 45), form(45));
   });
 
   it('keeps deprecated fields that say something', () => {

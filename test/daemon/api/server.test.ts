@@ -125,6 +125,12 @@ describe('the API over its socket', () => {
         Mirrors: ['https://mirror.lan/'],
       });
       for (const version of ['1.24', '1.40', '1.46', '1.48', '1.49']) await call('get', `/v${version}/info`);
+      const kernelMemory = async (version: string): Promise<unknown[]> => {
+        const older = (await call('get', `/v${version}/info`)) as Record<string, unknown>;
+        return [older['KernelMemory'], older['KernelMemoryTCP']];
+      };
+      assert.deepEqual(await kernelMemory('1.41'), Array(2).fill(info['OomKillDisable']));
+      assert.deepEqual(await kernelMemory('1.42'), [undefined, undefined]);
     });
   });
 
@@ -147,6 +153,32 @@ describe('the API over its socket', () => {
         await call('get', `/images/${encodeURIComponent(name)}/json?manifests=true`);
         await call('get', `/images/${name}/history`);
       }
+    });
+
+    it('that do not say when they were made are told of as the definition says', withContract, async () => {
+      const { store } = api;
+      const config = {
+        created: '',
+        history: [{ created_by: 'make' }],
+        container: 'abc',
+        container_config: { Cmd: ['x'] },
+      };
+      await store.image('ageless:1', [store.layer('ageless')], { config });
+      for (const [version, zero] of [
+        ['1.41', -62_135_596_800],
+        ['1.56', 0],
+      ] as const) {
+        const list = (await call('get', `/v${version}/images/json`)) as { RepoTags: string[]; Created: number }[];
+        assert.equal(list.find(({ RepoTags }) => RepoTags.includes('ageless:1'))?.Created, zero);
+        const history = (await call('get', `/v${version}/images/ageless:1/history`)) as { Created: number }[];
+        assert.deepEqual(
+          history.map(({ Created }) => Created),
+          [zero],
+        );
+      }
+      const image = (await call('get', '/v1.41/images/ageless:1/json')) as Record<string, unknown>;
+      assert.equal(image['Container'], 'abc');
+      assert.deepEqual((image['ContainerConfig'] as Record<string, unknown>)['Cmd'], ['x']);
     });
 
     it('are found by names with slashes, as they are or percent-encoded', async () => {
@@ -221,6 +253,17 @@ describe('the API over its socket', () => {
   });
 
   describe('what is not served', () => {
+    it('is each method that a path does not have, HEAD where it has GET too', async () => {
+      await api.fill();
+      for (const path of ['/images/json', '/images/redis:7/json', '/version', '/v1.41/info', '/layerd/registries']) {
+        const response = await send('head', path).expect(404);
+        assert.match(String(response.headers['content-type']), /^application\/json/);
+      }
+      await send('head', '/events').expect(404);
+      await send('head', '/containers/a/archive?path=/').expect(501);
+      assert.deepEqual((await send('post', '/version').expect(404)).body, { message: 'page not found' });
+    });
+
     it('is all of the definition that is not served, each as not implemented', withContract, async () => {
       const served = new Set([
         'GET /images/json',

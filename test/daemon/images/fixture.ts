@@ -84,7 +84,7 @@ export class Fixture implements Disposable {
   }
 
   /** A layer that the name stands for; the same name gives the same tar, another compression another blob. */
-  layer(name: string, options: { size?: number; compression?: string } = {}): TestLayer {
+  layer(name: string, options: { size?: number; fileBytes?: number; compression?: string } = {}): TestLayer {
     const { size = 10_000, compression = 'gzip' } = options;
     const layer = {
       digest: sha256(`${name} ${compression}`),
@@ -95,10 +95,11 @@ export class Fixture implements Disposable {
     };
     this.db.run('INSERT OR IGNORE INTO blob (digest, size, created_at) VALUES (?, ?, 0)', layer.digest, layer.bytes);
     this.db.run(
-      'INSERT OR IGNORE INTO layer (diff_id, size, image_size, created_at) VALUES (?, ?, ?, 0)',
+      'INSERT OR IGNORE INTO layer (diff_id, size, image_size, file_bytes, created_at) VALUES (?, ?, ?, ?, 0)',
       layer.diffId,
       layer.size,
       layer.imageSize,
+      options.fileBytes ?? null,
     );
     this.db.run('INSERT OR IGNORE INTO layer_blob (digest, diff_id) VALUES (?, ?)', layer.digest, layer.diffId);
     return layer;

@@ -16,6 +16,8 @@ describe('inspecting an image', () => {
         created: '2024-05-06T07:08:09.120000000Z',
         author: 'somebody',
         docker_version: '20.10',
+        container: 'abcdef',
+        container_config: { Hostname: 'abcdef', Cmd: ['/bin/sh', '-c', 'make'], OnBuild: [], Unknown: true },
         config: {
           Env: ['PATH=/bin'],
           Cmd: ['redis-server'],
@@ -59,6 +61,8 @@ describe('inspecting an image', () => {
       Metadata: { LastTagTime: '2026-01-01T00:00:00Z' },
       Parent: '',
       DockerVersion: '20.10',
+      Container: 'abcdef',
+      ContainerConfig: { Cmd: ['/bin/sh', '-c', 'make'], OnBuild: [], Hostname: 'abcdef' },
     });
   });
 
@@ -159,13 +163,30 @@ describe('the history of an image', () => {
     ]);
   });
 
+  it('tells the bytes of the files of a layer, and where they were not counted those of its tar', async () => {
+    using fixture = new Fixture();
+    const layers = [fixture.layer('old', { size: 3000 }), fixture.layer('new', { size: 2048, fileBytes: 0 })];
+    await fixture.image('redis', layers, { config: { history: [{ created_by: 'old' }, { created_by: 'new' }] } });
+    assert.deepEqual(
+      (await imageHistory(fixture.store, 'redis')).map(({ CreatedBy, Size }) => [CreatedBy, Size]),
+      [
+        ['new', 0],
+        ['old', 3000],
+      ],
+    );
+    assert.deepEqual(
+      layerReports(fixture.store, 'redis').map(({ size }) => size),
+      [3000, 2048],
+    );
+  });
+
   it('is as long as the config has it, whatever its layers', async () => {
     assert.deepEqual((await history(undefined, [10])).items, []);
     assert.deepEqual((await history(null, [10])).items, []);
     const shorter = await history([{ created_by: 'a' }], [10, 20]);
     assert.deepEqual(
       shorter.items.map(({ CreatedBy, Size, Created }) => [CreatedBy, Size, Created]),
-      [['a', 10, 0]],
+      [['a', 10, undefined]],
     );
     const longer = await history([{ created_by: 'a' }, { created_by: 'b' }], [10]);
     assert.deepEqual(

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ImageSummary } from '../../../src/protocol/engine.ts';
-import { listImages } from '../../../src/daemon/images/list.ts';
+import { inspectImage } from '../../../src/daemon/images/inspect.ts';
+import { listImages, type ListedSummary } from '../../../src/daemon/images/list.ts';
+import { MAX_INDEX_DEPTH } from '../../../src/daemon/registry/manifest.ts';
 import { ARM64, Fixture } from './fixture.ts';
 
 const filter = (values: Record<string, string[]>): { filters: ReadonlyMap<string, readonly string[]> } => ({
@@ -9,7 +11,7 @@ const filter = (values: Record<string, string[]>): { filters: ReadonlyMap<string
 });
 
 /** What `docker images` would show in its first columns. */
-const shown = (images: readonly ImageSummary[]): string[] =>
+const shown = (images: readonly ListedSummary[]): string[] =>
   images.map((image) => image.RepoTags.join(' ') || image.RepoDigests.map((name) => name.split('@')[0]).join(' '));
 
 const config = (created: string, labels: Record<string, string> = {}): { config: object } => ({
@@ -252,12 +254,12 @@ describe('a list of images', () => {
     assert.deepEqual(await identities(false), [undefined, undefined]);
   });
 
-  it('looks into indexes that are in an index', async () => {
+  it('looks into indexes that are in an index, as deep as a pull does', async () => {
     using fixture = new Fixture();
     const amd64 = await fixture.manifest([fixture.layer('amd64')]);
     const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
-    const inner = await fixture.index([amd64.descriptor, arm64.descriptor]);
-    const target = await fixture.index([inner]);
+    let target = await fixture.index([amd64.descriptor, arm64.descriptor]);
+    for (let depth = 1; depth < MAX_INDEX_DEPTH; depth += 1) target = await fixture.index([target]);
     fixture.put('redis', [amd64], { target });
     const [image] = await listImages(fixture.store, { manifests: true });
     assert.deepEqual(
@@ -267,5 +269,47 @@ describe('a list of images', () => {
         [arm64.stored.digest, false],
       ],
     );
+  });
+
+  it('knows what is stored of an image from all the indexes that hold it', async () => {
+    using fixture = new Fixture();
+    const amd64 = await fixture.manifest([fixture.layer('amd64')]);
+    const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
+    const index = await fixture.index([amd64.descriptor, arm64.descriptor]);
+    const nested = await fixture.index([index]);
+    fixture.put('index:1', [amd64, arm64], { target: index });
+    fixture.now += 1000;
+    fixture.put('index:nested', [amd64], { target: nested });
+    const listed = async (): Promise<unknown[]> =>
+      (await listImages(fixture.store, { manifests: true })).map(({ Id, Descriptor, Manifests = [] }) => [
+        Id,
+        Descriptor?.digest,
+        Manifests.map(({ ID, Available, Size }) => [ID, Available, Size.Total]),
+      ]);
+    const manifests = [amd64, arm64].map(({ stored }) => [stored.digest, true, stored.contentSize + stored.size]);
+    const id = amd64.stored.configDigest;
+    assert.deepEqual(await listed(), [[id, nested.digest, manifests]]);
+    assert.equal((await inspectImage(fixture.store, id, { platform: ARM64 })).Id, arm64.stored.configDigest);
+    await assert.rejects(inspectImage(fixture.store, 'index:nested', { platform: ARM64 }), { kind: 'not-found' });
+
+    // Its digest stays a name of it as long as the repository has a tag.
+    fixture.remover.remove('index:nested');
+    assert.deepEqual((await listImages(fixture.store))[0]?.RepoTags, ['index:1']);
+    assert.deepEqual(await listed(), [[id, index.digest, manifests]]);
+    assert.equal((await inspectImage(fixture.store, id)).Descriptor?.digest, index.digest);
+  });
+
+  it('is told of by a target with a digest before one without any name', async () => {
+    using fixture = new Fixture();
+    const image = await fixture.manifest([fixture.layer('a')]);
+    const pulled = await fixture.index([image.descriptor]);
+    const built = await fixture.index([image.descriptor], { built: 'here' });
+    fixture.put(`redis@${pulled.digest}`, [image], { target: pulled });
+    fixture.now += 1000;
+    fixture.put('redis:built', [image], { target: built, byDigest: false });
+    await fixture.image('redis:built', [fixture.layer('rebuilt')]);
+    const descriptors = (await listImages(fixture.store)).map(({ Descriptor }) => Descriptor?.digest);
+    assert.ok(descriptors.includes(pulled.digest));
+    assert.ok(!descriptors.includes(built.digest));
   });
 });

@@ -163,6 +163,8 @@ describe('what runs on a platform', () => {
     assert.ok(provides({ os: 'linux', architecture: 'arm' }, parse('linux/arm/v6')));
     assert.ok(!provides({ os: 'linux', architecture: 'arm', variant: 'v7' }, parse('linux/arm/v6')));
     assert.ok(!provides({ os: 'linux', architecture: '386' }, AMD64));
+    assert.ok(!provides({ os: 'linux', architecture: 'arm', 'os.features': ['a'] }, parse('linux/arm/v6')));
+    assert.ok(provides({ os: 'linux', architecture: 'arm', 'os.features': ['a'] }, parse('linux(+a+b)/arm/v6')));
   });
 });
 

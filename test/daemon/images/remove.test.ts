@@ -290,4 +290,88 @@ describe('removing platforms of an image', () => {
     assert.throws(() => fixture.remover.remove('redis', { platforms }), { kind: 'not-found', message: /s390x/ });
     assert.equal(fixture.store.resolve('redis').id, amd64.stored.configDigest);
   });
+
+  it('by an identifier of one of them leaves the others', async () => {
+    for (const identify of [
+      ({ stored }: TestManifest) => stored.configDigest,
+      ({ stored }: TestManifest) => hexOf(stored.configDigest).slice(0, 12),
+      ({ stored }: TestManifest) => stored.digest,
+    ]) {
+      using fixture = new Fixture();
+      const { amd64, arm64, layers } = await setUp(fixture);
+      const [base, one, other] = layers;
+      assert.deepEqual(fixture.remover.remove(identify(arm64)), deleted(arm64, other === undefined ? [] : [other]));
+      assert.deepEqual((await listImages(fixture.store))[0]?.RepoTags, ['redis:latest']);
+      assert.equal(fixture.store.resolve('redis').id, amd64.stored.configDigest);
+      const kept = fixture.db.all<{ diff_id: string }>('SELECT diff_id FROM layer').map((row) => row.diff_id);
+      assert.deepEqual(kept.sort(), [base?.diffId, one?.diffId].sort());
+      assert.ok(!fixture.content.has(arm64.stored.digest));
+      assert.deepEqual(events(fixture), [`delete ${arm64.stored.configDigest}`]);
+      // What is left is the whole image.
+      assert.deepEqual(fixture.remover.remove(amd64.stored.digest)[0], { Untagged: 'redis:latest' });
+      assert.deepEqual(fixture.db.all('SELECT * FROM blob'), []);
+    }
+  });
+
+  it('by the ID that the image is listed under removes all of it', async () => {
+    using fixture = new Fixture();
+    const { amd64 } = await setUp(fixture);
+    assert.deepEqual(fixture.remover.remove(amd64.stored.configDigest)[0], { Untagged: 'redis:latest' });
+    assert.deepEqual(fixture.db.all('SELECT * FROM blob'), []);
+  });
+
+  it('removes them from all indexes that are one image to the user', async () => {
+    for (const options of [{ platforms: [ARM64] }, {}]) {
+      using fixture = new Fixture();
+      const { amd64, arm64 } = await setUp(fixture);
+      const second = await fixture.index([amd64.descriptor, arm64.descriptor]);
+      fixture.put('redis:second', [amd64, arm64], { target: second });
+      fixture.remover.remove(options.platforms === undefined ? arm64.stored.configDigest : 'redis', options);
+      assert.ok(!fixture.content.has(arm64.stored.digest));
+      const [image, ...others] = await listImages(fixture.store, { manifests: true });
+      assert.deepEqual(others, []);
+      assert.deepEqual(image?.RepoTags, ['redis:latest', 'redis:second']);
+      assert.deepEqual(
+        image.Manifests?.filter(({ Available, Kind }) => Available && Kind === 'image').map(({ ID }) => ID),
+        [amd64.stored.digest],
+      );
+    }
+  });
+
+  it('by an identifier is refused where it is part of several images, and says how to remove it', async () => {
+    using fixture = new Fixture();
+    const { arm64 } = await setUp(fixture);
+    const other = await fixture.manifest([fixture.layer('other')]);
+    const target = await fixture.index([other.descriptor, arm64.descriptor]);
+    fixture.put('other:1', [other, arm64], { target });
+    const id = arm64.stored.configDigest;
+    for (const force of [false, true]) {
+      assert.throws(() => fixture.remover.remove(id, { force }), {
+        kind: 'conflict',
+        message: new RegExp(
+          `^conflict: unable to delete ${id} - it is part of several images \\((other:1, redis:latest|redis:latest, other:1)\\): remove it from each by name, such as docker rmi --platform linux/arm64/v8 (other:1|redis:latest)$`,
+        ),
+      });
+    }
+    assert.deepEqual(fixture.events, []);
+    fixture.remover.remove('other:1', { platforms: [ARM64] });
+    fixture.remover.remove('redis', { platforms: [ARM64] });
+    assert.ok(!fixture.content.has(arm64.stored.digest));
+  });
+
+  it('by an identifier is refused where it is all that another index has', async () => {
+    using fixture = new Fixture();
+    const { amd64 } = await setUp(fixture);
+    fixture.put('alone:1', [amd64], { target: await fixture.index([amd64.descriptor]) });
+    const refused = {
+      kind: 'conflict',
+      message: /\(redis:latest, alone:1\).* docker rmi --platform linux\/amd64 redis:latest$/,
+    };
+    assert.throws(() => fixture.remover.remove(hexOf(amd64.stored.digest).slice(0, 12)), refused);
+    const platforms = [{ os: 'linux', architecture: 'amd64' }];
+    assert.throws(() => fixture.remover.remove(amd64.stored.configDigest, { platforms }), refused);
+    fixture.remover.remove('redis', { platforms });
+    assert.equal(fixture.store.resolve('alone:1').id, amd64.stored.configDigest);
+    assert.ok(fixture.content.has(amd64.stored.digest));
+  });
 });

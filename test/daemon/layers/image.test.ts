@@ -493,6 +493,27 @@ describe('an EROFS image of a layer', () => {
     });
   }
 
+  it('tells how many bytes its files have, each once', async (t) => {
+    const { size, fileBytes } = await build(
+      tar(
+        { name: 'directory/', type: '5' },
+        { name: 'directory/file', body: Buffer.alloc(5000) },
+        { name: 'link', type: '1', target: 'directory/file' },
+        { name: 'replaced', body: Buffer.alloc(300) },
+        { name: 'replaced', body: Buffer.alloc(20) },
+        { name: 'gone/file', body: Buffer.alloc(700) },
+        { name: 'gone', body: '' },
+        { name: 'symlink', type: '2', target: 'directory' },
+        { name: 'device', type: '3', major: 1, minor: 3 },
+        { name: '.wh.removed' },
+        { name: '.wh..wh.plnk/1', body: Buffer.alloc(40) },
+      ),
+      join(await scratch(t), 'image.erofs'),
+    );
+    assert.equal(fileBytes, 5000 + 20 + 'directory'.length);
+    assert.ok(size > 5000 + 320);
+  });
+
   it('sorts directories of any size by bytes', { skip: skipMounting }, async (t) => {
     const folder = await scratch(t);
     const names = Array.from(

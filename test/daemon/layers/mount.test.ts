@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { kernelSupport, MAX_MOUNTED_LAYERS, mountImage, unmount } from '../../../src/daemon/layers/mount.ts';
+import { kernelSupport, mountImage, unmount } from '../../../src/daemon/layers/mount.ts';
+import { MAX_IMAGE_LAYERS } from '../../../src/protocol/oci.ts';
 import { tar, type Entry } from './tar-builder.ts';
 import { build, readTree, scratch, skipMounting } from './tree.ts';
 
@@ -70,12 +71,12 @@ describe('a stack of layers', { skip: skipMounting }, () => {
     await build(tar({ name: 'f', body: 'x' }, { name: '.wh.gone' }), image);
     const target = join(folder, 'target');
     await mkdir(target);
-    for (const count of [1, MAX_MOUNTED_LAYERS]) {
+    for (const count of [1, MAX_IMAGE_LAYERS]) {
       await mountImage(Array<string>(count).fill(image), target);
       assert.equal(await readFile(join(target, 'f'), 'utf8'), 'x');
       await unmount(target);
     }
-    for (const count of [0, MAX_MOUNTED_LAYERS + 1]) {
+    for (const count of [0, MAX_IMAGE_LAYERS + 1]) {
       await assert.rejects(mountImage(Array<string>(count).fill(image), target), { kind: 'invalid' });
     }
   });

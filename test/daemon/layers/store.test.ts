@@ -23,7 +23,14 @@ async function open(
 async function put(store: LayerStore, blob: Digest, diffId: Digest, content = 'image'): Promise<void> {
   const path = store.temporaryPath(blob);
   await writeFile(path, content);
-  const unpacked: UnpackedLayer = { diffId, digest: blob, size: 10, imageSize: content.length, blobSize: 3 };
+  const unpacked: UnpackedLayer = {
+    diffId,
+    digest: blob,
+    size: 10,
+    imageSize: content.length,
+    fileBytes: 4,
+    blobSize: 3,
+  };
   store.commit(unpacked, path);
 }
 
@@ -38,7 +45,7 @@ describe('a layer store', () => {
     assert.equal(store.has(digest('d')), false);
     assert.equal(store.diffIdOf(digest('b')), undefined);
     await put(store, digest('b'), digest('d'));
-    assert.deepEqual(store.get(digest('d')), { diffId: digest('d'), size: 10, imageSize: 5 });
+    assert.deepEqual(store.get(digest('d')), { diffId: digest('d'), size: 10, imageSize: 5, fileBytes: 4 });
     assert.equal(store.diffIdOf(digest('b')), digest('d'));
     assert.equal(store.path(digest('d')), join(root, 'layers/sha256', `${'d'.repeat(64)}.erofs`));
     assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'image');
@@ -51,6 +58,15 @@ describe('a layer store', () => {
     assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'first');
     assert.deepEqual([store.diffIdOf(digest('a')), store.diffIdOf(digest('b'))], [digest('d'), digest('d')]);
     await assert.rejects(readFile(store.temporaryPath(digest('b'))), { code: 'ENOENT' });
+  });
+
+  it('learns of a layer that an earlier release stored how many bytes its files have', async (t) => {
+    const { store, db } = await open(t);
+    await put(store, digest('b'), digest('d'));
+    db.run('UPDATE layer SET file_bytes = NULL');
+    assert.equal(store.get(digest('d'))?.fileBytes, undefined);
+    await put(store, digest('b'), digest('d'));
+    assert.equal(store.get(digest('d'))?.fileBytes, 4);
   });
 
   it('removes rows with the transaction and files after it', async (t) => {

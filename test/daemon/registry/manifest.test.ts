@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { isIndex, MAX_INDEX_MANIFESTS, MAX_LAYERS, parseManifest } from '../../../src/daemon/registry/manifest.ts';
+import {
+  isIndex,
+  MAX_ARTIFACT_LAYERS,
+  MAX_INDEX_MANIFESTS,
+  parseManifest,
+} from '../../../src/daemon/registry/manifest.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
-import { MAX_DOCUMENT_BYTES } from '../../../src/protocol/oci.ts';
+import { MAX_DOCUMENT_BYTES, MAX_IMAGE_LAYERS } from '../../../src/protocol/oci.ts';
 import { artifact, attestation, bulk, image, index, LINUX_ARM64, schema1 } from '../../support/images.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
@@ -85,8 +90,14 @@ describe('a manifest', () => {
   it('has at most so many layers, manifests and bytes', () => {
     const many = (count: number): unknown[] => new Array<unknown>(count).fill(LAYER);
     const tooMany = { kind: 'invalid', message: /the limit is/ };
-    assert.doesNotThrow(() => parse({ ...MANIFEST, layers: many(MAX_LAYERS) }));
-    assert.throws(() => parse({ ...MANIFEST, layers: many(MAX_LAYERS + 1) }), tooMany);
+    const artifact = { ...MANIFEST, config: { ...MANIFEST.config, mediaType: 'application/x-config' } };
+    for (const [manifest, limit] of [
+      [MANIFEST, MAX_IMAGE_LAYERS],
+      [artifact, MAX_ARTIFACT_LAYERS],
+    ] as const) {
+      assert.doesNotThrow(() => parse({ ...manifest, layers: many(limit) }));
+      assert.throws(() => parse({ ...manifest, layers: many(limit + 1) }), tooMany);
+    }
     assert.throws(() => parse({ ...INDEX, manifests: many(MAX_INDEX_MANIFESTS + 1) }), tooMany);
     assert.throws(() => parseManifest(Buffer.alloc(MAX_DOCUMENT_BYTES + 1, ' '), MediaType.ociManifest), tooMany);
   });
