@@ -121,7 +121,7 @@ export class ImageRemover {
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
     // By a reference only what it names counts; by an identifier all targets of the image do.
     if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
-    if (found.byId && wholes.length > 0) throw this.#ambiguous(found, name, [...parts, ...wholes]);
+    if (found.byId && wholes.length > 0) throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     return this.#removeManifests(removed, parts);
   }
 
@@ -139,7 +139,7 @@ export class ImageRemover {
     if (parts.length === 0) return undefined;
     const images = new Set(this.#store.targets(listedId));
     if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
-      throw this.#ambiguous(found, name, [...parts, ...wholes]);
+      throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     }
     return this.#removeManifests(removed, parts);
   }
@@ -182,17 +182,21 @@ export class ImageRemover {
   }
 
   /** Refuses to guess of which of several targets a platform is meant to be removed. */
-  #ambiguous(found: FoundImage, name: string, targets: readonly Digest[]): LayerdError {
+  #ambiguous(name: string, removed: readonly ManifestRow[], targets: readonly Digest[]): LayerdError {
     const names = this.#store.allNames();
     const held = targets.map((target) => {
       const [first] = names([target]);
       return first === undefined ? shortId(target) : familiarString(first.reference);
     });
-    const platform = this.#store.manifests(found.target).find(({ digest }) => digest === found.manifest)?.platform;
-    const option = platform === undefined ? '' : `--platform ${formatPlatform(platform)} `;
+    const platforms = new Set(
+      removed.flatMap(({ platform }) => (platform === undefined ? [] : formatPlatform(platform))),
+    );
+    const command = ['docker rmi', ...[...platforms].map((platform) => `--platform ${platform}`), held[0] ?? ''].join(
+      ' ',
+    );
     return new LayerdError(
       'conflict',
-      `conflict: unable to delete ${name} - it is part of several images (${held.join(', ')}): remove it from each by name, such as docker rmi ${option}${held[0] ?? ''}`,
+      `conflict: unable to delete ${name} - it is part of several images (${held.join(', ')}): remove it from each by name, such as ${command}`,
     );
   }
 

@@ -361,7 +361,7 @@ describe('removing platforms of an image', () => {
 
   it('by an identifier is refused where it is all that another index has', async () => {
     using fixture = new Fixture();
-    const { amd64 } = await setUp(fixture);
+    const { amd64, arm64 } = await setUp(fixture);
     fixture.put('alone:1', [amd64], { target: await fixture.index([amd64.descriptor]) });
     const refused = {
       kind: 'conflict',
@@ -373,5 +373,13 @@ describe('removing platforms of an image', () => {
     fixture.remover.remove('redis', { platforms });
     assert.equal(fixture.store.resolve('alone:1').id, amd64.stored.configDigest);
     assert.ok(fixture.content.has(amd64.stored.digest));
+
+    const other = await fixture.manifest([], { platform: { os: 'linux', architecture: 's390x' } });
+    const target = await fixture.index([amd64.descriptor, arm64.descriptor, other.descriptor]);
+    fixture.put('three:1', [amd64, arm64, other], { target });
+    assert.throws(() => fixture.remover.remove(amd64.stored.configDigest, { platforms: [ARM64, ...platforms] }), {
+      kind: 'conflict',
+      message: / docker rmi --platform linux\/arm64\/v8 --platform linux\/amd64 three:1$/,
+    });
   });
 });
