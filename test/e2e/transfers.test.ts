@@ -126,6 +126,25 @@ describe('transfers', { skip: SKIP }, () => {
     await remove('gone:1');
   });
 
+  it('go on from there also when the registry once did not find the image in between', async () => {
+    const big = await bulk('not found once', BIG);
+    await stack.push('once:1', image({ layers: [big] }));
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    const leave = await beginPull(stack, 'once:1', big);
+    leave();
+    await stack.proxy.until('the transfer to stop', (seen) =>
+      seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
+    );
+    stack.proxy.reset();
+    stack.proxy.inject({ path: /manifests/, answer: { status: 404 } });
+    failed(await pull('once:1'));
+    stack.proxy.reset();
+    succeeded(await pull('once:1'));
+    const [first] = offsets(stack.proxy.blobRequests(big.digest));
+    assert.ok(first !== undefined && first > 0, `went on at ${first}`);
+    await remove('once:1');
+  });
+
   it('begin again, and say so in the log, where what was left on the disk is damaged', async () => {
     const big = await bulk('damaged on the disk', BIG);
     const pushed = await stack.push('left:1', image({ layers: [big] }));

@@ -66,6 +66,11 @@ export class Lease {
     this.#now = now;
   }
 
+  /** Whether it names nothing yet. */
+  get isEmpty(): boolean {
+    return this.#db.get('SELECT 1 FROM lease_content WHERE lease = ? LIMIT 1', this.#id) === undefined;
+  }
+
   add(digests: Iterable<Digest>): void {
     this.#db.transaction(() => {
       for (const digest of digests) {

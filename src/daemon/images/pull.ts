@@ -117,7 +117,8 @@ export class Puller {
       progress({ status: `Digest: ${changed.target}` });
       return changed.changed;
     } catch (error) {
-      if (isBeyondResume(error)) this.#letGo(lease);
+      // A reference that is not found this once says nothing of what an earlier pull of it has here already.
+      if (isBeyondResume(error) && !lease.isEmpty) this.#letGo(lease);
       else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
