@@ -11,6 +11,7 @@ import { Engine } from './engine.ts';
 import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';
+import { Reserve } from './metadata/reserve.ts';
 import { Pidfile } from './pidfile.ts';
 
 /** What a daemon is given besides its configuration. */
@@ -64,12 +65,14 @@ export class Daemon {
     const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
     const hosts = config.hosts.map(formatHost);
-    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() });
+    const reserve = new Reserve(join(dataRoot, 'reserve'), log);
+    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() }, reserve);
     undo.defer(() => lock.release());
+    undo.defer(() => reserve.close());
     prepareDirectory('directory of the PID file', dirname(config.pidfile), EXEC_ROOT_MODE);
-    const pidfile = Pidfile.write(config.pidfile, process.pid);
+    const pidfile = Pidfile.write(config.pidfile, process.pid, reserve);
     undo.defer(() => pidfile.remove());
-    const database = new Database(join(dataRoot, 'metadata.db'));
+    const database = new Database(join(dataRoot, 'metadata.db'), reserve);
     undo.defer(() => database.close());
     const engine = new Engine({ config, db: database, dataRoot, version, log });
     undo.defer(() => engine.close());
@@ -83,6 +86,8 @@ export class Daemon {
       log,
     });
     const daemon = new Daemon(config, log, engine, listeners, undo.move());
+    // Last, since the start itself may have needed it.
+    reserve.fill();
     engine.reconcile();
     log.info('layerd is ready', { addresses: listeners.addresses, dataRoot, version });
     return daemon;
