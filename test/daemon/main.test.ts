@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chownSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { describe, it } from 'node:test';
 import { Daemon, ROOT } from '../support/daemon.ts';
@@ -80,6 +80,44 @@ describe('the daemon', () => {
       assert.equal(code, 1);
       assert.match(stderr, new RegExp(`^layerd: cannot use the data root ${dataRoot}: .*\n$`));
     }
+  });
+
+  it('says of a data root that is a file that it is not a directory', async () => {
+    await using folder = await scratch('file');
+    const dataRoot = `${folder.path}/data`;
+    writeFileSync(dataRoot, '');
+    await using daemon = await Daemon.prepare({ dataRoot });
+    const { code, stderr } = await daemon.launch().exited;
+    assert.equal(code, 1);
+    assert.equal(stderr, `layerd: cannot use the data root ${dataRoot}: it is not a directory\n`);
+  });
+
+  it('names metadata that it cannot use, says what to do, and touches nothing', async () => {
+    await using daemon = await Daemon.prepare();
+    await (await serve(daemon)).kill('SIGTERM');
+    const path = `${daemon.dataRoot}/metadata.db`;
+    const blob = `${daemon.dataRoot}/blobs/sha256/${'0'.repeat(64)}`;
+    writeFileSync(blob, 'a blob');
+    const sound = readFileSync(path);
+    const newer = Buffer.from(sound);
+    newer.writeUInt32BE(99, 60); // user_version
+    const moveAway = `metadata ${path} is damaged \\(.*\\): restore it .* move it away with ${path}-wal .* pull the images again`;
+    for (const [content, message] of [
+      [Buffer.from('not a database\n'.repeat(1000)), moveAway],
+      [sound.subarray(0, sound.length / 2), moveAway],
+      [sound.subarray(0, 100), moveAway],
+      [Buffer.alloc(0), moveAway],
+      [newer, `metadata ${path} has schema 99, written by a newer layerd; .*upgrade layerd or use another --data-root`],
+    ] as const) {
+      writeFileSync(path, content);
+      const { code, stderr } = await daemon.launch().exited;
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`^layerd: the ${message}\n$`));
+      assert.deepEqual(readFileSync(path), content);
+      assert.ok(existsSync(blob));
+    }
+    rmSync(path);
+    assert.equal((await (await serve(daemon)).kill('SIGTERM')).code, 0);
   });
 
   it('stops at once at the second signal', async () => {
