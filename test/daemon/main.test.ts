@@ -3,7 +3,7 @@ import { chownSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } 
 import http from 'node:http';
 import { describe, it } from 'node:test';
 import { Daemon, ROOT } from '../support/daemon.ts';
-import { needs, run, Running, scratch } from '../support/process.ts';
+import { must, needs, run, Running, scratch } from '../support/process.ts';
 
 const LAYERD = `${ROOT}/bin/layerd`;
 
@@ -234,6 +234,45 @@ describe('the command line of the daemon', () => {
     assert.equal(valid.stdout, 'configuration OK\n');
     for (const { code, stderr } of [version, help, valid]) assert.deepEqual([code, stderr], [0, '']);
   });
+
+  it(
+    'validates what a start would need of the world: the group, and the TLS files',
+    { skip: needs('openssl') },
+    async () => {
+      await using folder = await scratch('validate');
+      const [one, other] = [`${folder.path}/one`, `${folder.path}/other`];
+      for (const name of [one, other]) {
+        const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`];
+        await must('openssl', ['req', '-x509', ...key, '-out', `${name}.pem`, '-days', '2', '-subj', '/CN=x']);
+      }
+      writeFileSync(`${folder.path}/text`, 'no certificate');
+      const places = [`--data-root=${folder.path}/d`, `--exec-root=${folder.path}/e`, `--pidfile=${folder.path}/p`];
+      const tls = (cert: string, key: string, ca = `${one}.pem`) => [
+        ...['-H', 'tcp://127.0.0.1:0', '--tlsverify'],
+        ...['--tlscert', cert, '--tlskey', key, '--tlscacert', ca],
+      ];
+      const unix = ['-H', `unix://${folder.path}/s`];
+      for (const [args, message] of [
+        [[...unix, '--group', 'nosuch'], /cannot give the socket to group nosuch: there is no such group; create it/],
+        [tls('/nonexistent', `${one}.key`), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
+        [tls(`${one}.pem`, `${one}.key`, '/nonexistent'), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
+        [tls(`${one}.pem`, `${other}.key`), /cannot use the TLS certificates: .*key values mismatch/],
+        [tls(`${folder.path}/text`, `${one}.key`), /cannot use the TLS certificates: .*no start line/i],
+      [tls(`${one}.pem`, `${one}.key`, `${folder.path}/text`), /cannot use the TLS certificates: .*no start line/i],
+      ] as const) {
+        const validated = await layerd('--validate', ...places, ...args);
+        assert.match(validated.stderr, message);
+        assert.deepEqual([validated.code, validated.stdout], [1, '']);
+        const started = await layerd(...places, ...args);
+        assert.equal(started.stderr, validated.stderr, 'a start says the same');
+      }
+      const valid = await layerd('--validate', ...places, ...tls(`${one}.pem`, `${one}.key`), ...unix, '--group', '0');
+      assert.deepEqual([valid.code, valid.stdout], [0, 'configuration OK\n'], valid.stderr);
+      // As at the start: without a tcp listener nobody reads them.
+      const unused = ['--tlsverify', '--tlscert=/no', '--tlskey=/no', '--tlscacert=/no'];
+      assert.equal((await layerd('--validate', ...places, ...unix, ...unused)).code, 0);
+    },
+  );
 
   it('refuses with one line on standard error and status 1', async () => {
     for (const args of [
