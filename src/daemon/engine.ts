@@ -4,6 +4,7 @@ import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { createApp } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
+import { readBuild } from './build.ts';
 import { tlsFiles, type Config } from './config/config.ts';
 import { formatHost } from './config/host.ts';
 import { GarbageCollector } from './content/garbage.ts';
@@ -64,6 +65,7 @@ export class Engine {
     this.#log = log;
     this.#db = db;
     this.#version = version;
+    const build = readBuild();
     const host = hostPlatform();
     const events = new EventLog({ db });
     const content = new ContentStore({ db, root: dataRoot });
@@ -144,8 +146,8 @@ export class Engine {
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,
-        gitCommit: '',
-        buildTime: '',
+        gitCommit: build.commit,
+        buildTime: build.time,
         id: storeId(db),
         dataRoot,
         config: () => systemConfig(this.#config),
