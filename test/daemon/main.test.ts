@@ -38,6 +38,18 @@ describe('the daemon', () => {
     }
   });
 
+  it('tells what its build wrote of itself, and nothing where it runs from sources', async () => {
+    await using daemon = await Daemon.prepare();
+    await serve(daemon);
+    const { GitCommit, BuildTime } = (await daemon.request('/version')).json<{
+      GitCommit: string;
+      BuildTime: string;
+    }>();
+    const file = `${ROOT}/dist/build.json`;
+    const built: unknown = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { commit: '', time: '' };
+    assert.deepEqual({ commit: GitCommit, time: BuildTime }, built);
+  });
+
   it('is the only one of its data root, and says so to the next', async () => {
     await using daemon = await Daemon.prepare();
     await using other = await Daemon.prepare({ dataRoot: daemon.dataRoot });
@@ -258,7 +270,7 @@ describe('the command line of the daemon', () => {
         [tls(`${one}.pem`, `${one}.key`, '/nonexistent'), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
         [tls(`${one}.pem`, `${other}.key`), /cannot use the TLS certificates: .*key values mismatch/],
         [tls(`${folder.path}/text`, `${one}.key`), /cannot use the TLS certificates: .*no start line/i],
-      [tls(`${one}.pem`, `${one}.key`, `${folder.path}/text`), /cannot use the TLS certificates: .*no start line/i],
+        [tls(`${one}.pem`, `${one}.key`, `${folder.path}/text`), /cannot use the TLS certificates: .*no start line/i],
       ] as const) {
         const validated = await layerd('--validate', ...places, ...args);
         assert.match(validated.stderr, message);

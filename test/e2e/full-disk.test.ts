@@ -34,7 +34,9 @@ async function smallDisk(t: TestContext): Promise<SmallDisk | undefined> {
     t.skip('cannot mount a loop device here');
     return undefined;
   }
-  cleanup.defer(async () => void (await must('umount', [mountPoint])));
+  cleanup.defer(async () => {
+    await must('umount', [mountPoint]);
+  });
   const resources = cleanup.move();
   const dataRoot = join(mountPoint, 'data');
   await mkdir(dataRoot);
