@@ -41,10 +41,7 @@ describe('parseJson', () => {
       ['{\n  "a": "//", // why\n  "b": 1\n}', 2],
       ['{\n\n/* why */ "a": 1}', 3],
     ] as const) {
-      assert.throws(
-        () => parseJson(text),
-        new RegExp(`^Error: line ${line} has a comment, .*take out all of them`),
-      );
+      assert.throws(() => parseJson(text), new RegExp(`^Error: line ${line} has a comment, .*take out all of them`));
     }
     assert.throws(
       () => parseJson('{"a": "http://x", nonsense}'),
