@@ -268,7 +268,8 @@ export class LayerdClient implements AsyncDisposable {
   /** The manifest or index that a reference names in its registry, as served there. Nothing is pulled. */
   async manifest(reference: string, options: AuthOptions = {}): Promise<ManifestDocument> {
     const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
-    const response = await this.#send({ method: 'GET', path, headers: authHeader(options.auth) }, options);
+    const call: Call = { method: 'GET', path, headers: authHeader(options.auth) };
+    const response = await this.#own('manifests of registries', options, () => this.#send(call, options));
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of this.#transport.body(response, options.signal)) {
@@ -300,12 +301,13 @@ export class LayerdClient implements AsyncDisposable {
 
   /** The layers of an image with their three identities, bottom first. */
   async layers(name: string, options: CallOptions = {}): Promise<LayerReport[]> {
-    return this.#json({ method: 'GET', path: `/layerd/images/${encodeName(name)}/layers` }, options);
+    const path = `/layerd/images/${encodeName(name)}/layers`;
+    return this.#own('layers of images', options, () => this.#json({ method: 'GET', path }, options));
   }
 
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
-    return this.#json({ method: 'GET', path: '/layerd/registries' }, options);
+    return this.#own('registries', options, () => this.#json({ method: 'GET', path: '/layerd/registries' }, options));
   }
 
   /** Closes all connections; requests and streams under way fail. */
@@ -333,6 +335,22 @@ export class LayerdClient implements AsyncDisposable {
       return JSON.parse(text) as T;
     } catch (cause) {
       throw new EngineError('corrupt', `the answer to ${call.method} ${call.path} is not JSON`, { cause });
+    }
+  }
+
+  /** Asks for what layerd alone has; another engine does not find the path, which says nothing to whoever asked. */
+  async #own<T>(what: string, options: CallOptions, ask: () => Promise<T>): Promise<T> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof EngineError) || error.status !== 404) throw error;
+      const { server = '' } = await this.ping(options);
+      if (server.startsWith('layerd/')) throw error;
+      throw new EngineError(
+        'not-implemented',
+        `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not tell of ${what}; name a layerd with --host or LAYERD_HOST`,
+        { status: error.status, cause: error },
+      );
     }
   }
 

@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream';
+import { LayerdError } from '../protocol/errors.ts';
 import { Style } from './format/style.ts';
 
 /** What a terminal is taken to be that does not say its size, or says 0. */
@@ -28,13 +29,16 @@ export class Output {
     return this.#stream.rows || DEFAULT_ROWS;
   }
 
-  /** Writes the text and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */
+  /**
+   * Writes the text and resolves when the reader can take more. Rejects with the system's error when the reader is gone
+   * (`EPIPE`), and with a LayerdError when the disk is full or fails.
+   */
   write(text: string): Promise<void> {
     if (text === '') return Promise.resolve();
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
     this.#stream.write(text, (error) => {
       if (error === null || error === undefined) resolve(undefined);
-      else reject(error);
+      else reject(refusal(error));
     });
     return promise;
   }
@@ -47,4 +51,13 @@ export class Output {
   line(text: string): Promise<void> {
     return this.write(`${text}\n`);
   }
+}
+
+/** What a failure to write means to the user. That the reader has gone is nothing to be told. */
+function refusal(error: NodeJS.ErrnoException): Error {
+  if (error.code === 'EPIPE') return error;
+  const isFull = error.code === 'ENOSPC' || error.code === 'EDQUOT';
+  return isFull
+    ? new LayerdError('no-space', 'cannot write the output: no space left on its device', { cause: error })
+    : new LayerdError('internal', `cannot write the output: ${error.message}`, { cause: error });
 }

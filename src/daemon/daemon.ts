@@ -1,4 +1,4 @@
-import { accessSync, constants, realpathSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LayerdError, messageOf } from '../protocol/errors.ts';
 import { Listeners } from './api/listeners.ts';
@@ -11,6 +11,8 @@ import { Engine } from './engine.ts';
 import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';
+import { Reserve } from './metadata/reserve.ts';
+import { damagedMetadata } from './metadata/storage-error.ts';
 import { Pidfile } from './pidfile.ts';
 
 /** What a daemon is given besides its configuration. */
@@ -64,12 +66,16 @@ export class Daemon {
     const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
     const hosts = config.hosts.map(formatHost);
-    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() });
+    const reserve = new Reserve(join(dataRoot, 'reserve'), log);
+    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() }, reserve);
     undo.defer(() => lock.release());
+    undo.defer(() => reserve.close());
     prepareDirectory('directory of the PID file', dirname(config.pidfile), EXEC_ROOT_MODE);
-    const pidfile = Pidfile.write(config.pidfile, process.pid);
+    const pidfile = Pidfile.write(config.pidfile, process.pid, reserve);
     undo.defer(() => pidfile.remove());
-    const database = new Database(join(dataRoot, 'metadata.db'));
+    const metadata = join(dataRoot, 'metadata.db');
+    refuseEmptied(metadata, dataRoot);
+    const database = new Database(metadata, reserve);
     undo.defer(() => database.close());
     const engine = new Engine({ config, db: database, dataRoot, version, log });
     undo.defer(() => engine.close());
@@ -83,6 +89,8 @@ export class Daemon {
       log,
     });
     const daemon = new Daemon(config, log, engine, listeners, undo.move());
+    // Last, since the start itself may have needed it.
+    reserve.fill();
     engine.reconcile();
     log.info('layerd is ready', { addresses: listeners.addresses, dataRoot, version });
     return daemon;
@@ -132,10 +140,25 @@ export function effectiveLevel(config: Config): Config['logLevel'] {
   return config.debug ? 'debug' : config.logLevel;
 }
 
+/**
+ * Refuses metadata that were truncated to nothing. SQLite takes an empty file for a new database, so that the store would
+ * seem empty, and every blob in it would be swept.
+ * @throws LayerdError of kind corrupt.
+ */
+function refuseEmptied(metadata: string, dataRoot: string): void {
+  if (statSync(metadata, { throwIfNoEntry: false })?.size !== 0) return;
+  const blobs = join(dataRoot, 'blobs', 'sha256');
+  if (existsSync(blobs) && readdirSync(blobs).length > 0) {
+    throw damagedMetadata(metadata, 'the file is empty, and there are blobs');
+  }
+}
+
 /** Creates a directory where there is none, and returns its path without symbolic links. */
 function prepareDirectory(what: string, path: string, mode: number): string {
   try {
     makeDirectory(path, process.geteuid?.() === 0 ? mode : PRIVATE_MODE);
+    // access(2) would say of a file that permission is denied.
+    if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return realpathSync(path);
   } catch (error) {

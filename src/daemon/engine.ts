@@ -4,6 +4,7 @@ import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { createApp } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
+import { readBuild } from './build.ts';
 import { tlsFiles, type Config } from './config/config.ts';
 import { formatHost } from './config/host.ts';
 import { GarbageCollector } from './content/garbage.ts';
@@ -43,6 +44,7 @@ export interface EngineOptions {
 export class Engine {
   readonly app: Application;
   readonly #log: Log;
+  readonly #db: Database;
   readonly #version: string;
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
@@ -61,12 +63,15 @@ export class Engine {
   constructor({ config, db, dataRoot, version, log }: EngineOptions) {
     this.#config = config;
     this.#log = log;
+    this.#db = db;
     this.#version = version;
+    const build = readBuild();
     const host = hostPlatform();
     const events = new EventLog({ db });
     const content = new ContentStore({ db, root: dataRoot });
     const layers = new LayerStore({ db, root: dataRoot });
-    const leases = new Leases({ db });
+    // It writes where a pull was under way when the daemon died, which may be because the disk is full.
+    const leases = db.essential(() => new Leases({ db }));
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => layers.remove(diffIds) });
     const store = new ImageStore({
       db,
@@ -141,8 +146,8 @@ export class Engine {
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,
-        gitCommit: '',
-        buildTime: '',
+        gitCommit: build.commit,
+        buildTime: build.time,
         id: storeId(db),
         dataRoot,
         config: () => systemConfig(this.#config),
@@ -201,8 +206,10 @@ export class Engine {
   }
 
   #collect(): void {
-    this.#leases.expire();
-    const { blobs, layers } = this.#collector.collectAll();
+    const { blobs, layers } = this.#db.essential(() => {
+      this.#leases.expire();
+      return this.#collector.collectAll();
+    });
     this.#content.sweepIngests((digest) => this.#leases.holds(digest));
     if (blobs.length > 0) this.#log.info('collected garbage', { blobs: blobs.length, layers: layers.length });
   }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { messageOf } from '../protocol/errors.ts';
 import { takePassedSockets } from './api/activation.ts';
-import type { Config, Surroundings } from './config/config.ts';
+import { tlsFiles, type Config, type Surroundings } from './config/config.ts';
 import { parseCommandLine } from './config/flags.ts';
 import { loadConfig } from './config/load.ts';
 import type { Daemon } from './daemon.ts';
@@ -26,13 +26,20 @@ try {
   } else {
     const load = () => loadConfig(commandLine.flags, commandLine.configFile, surroundings);
     const config = load();
-    if (commandLine.action === 'validate') process.stdout.write('configuration OK\n');
+    if (commandLine.action === 'validate') await validate(config);
     else await run(config, load);
   }
 } catch (error) {
   // One line, whatever the message quotes.
   process.stderr.write(`layerd: ${messageOf(error).replace(/\s+/g, ' ')}\n`);
   process.exit(FAILURE);
+}
+
+/** Checks what a start would find wrong with a configuration that is right in itself, and says that all is well. */
+async function validate(config: Config): Promise<void> {
+  const { Listeners } = await import('./api/listeners.ts');
+  await Listeners.check({ hosts: config.hosts, group: config.group, tls: tlsFiles(config) });
+  process.stdout.write('configuration OK\n');
 }
 
 /** Runs the daemon until a signal ends it. */

@@ -1,5 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { LayerdError } from '../protocol/errors.ts';
+import { noReserve, type Room } from './metadata/reserve.ts';
+import { storageError } from './metadata/storage-error.ts';
 
 /** The file that tells scripts the daemon's process ID. */
 export class Pidfile {
@@ -13,9 +15,10 @@ export class Pidfile {
 
   /**
    * Writes the file.
+   * @param room What gives space on a full disk, which may be that of the data root.
    * @throws LayerdError of kind conflict if the one that is there belongs to a living daemon.
    */
-  static write(path: string, pid: number): Pidfile {
+  static write(path: string, pid: number, room: Room = noReserve): Pidfile {
     const other = readPid(path);
     if (other !== undefined && other !== pid && isDaemon(other)) {
       throw new LayerdError(
@@ -23,7 +26,11 @@ export class Pidfile {
         `the PID file ${path} belongs to layerd with process ID ${other}, which is running: stop it first, or give another --pidfile`,
       );
     }
-    writeFileSync(path, `${pid}\n`, { mode: 0o644 });
+    try {
+      room.within(() => writeFileSync(path, `${pid}\n`, { mode: 0o644 }));
+    } catch (error) {
+      throw storageError(error, 'write the PID file', path, 'its directory');
+    }
     return new Pidfile(path, pid);
   }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { chownSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { describe, it } from 'node:test';
 import { Daemon, ROOT } from '../support/daemon.ts';
-import { needs, run, Running, scratch } from '../support/process.ts';
+import { must, needs, run, Running, scratch } from '../support/process.ts';
 
 const LAYERD = `${ROOT}/bin/layerd`;
 
@@ -36,6 +36,18 @@ describe('the daemon', () => {
       assert.ok(!existsSync(daemon.pidfile));
       assert.ok(!existsSync(daemon.socket));
     }
+  });
+
+  it('tells what its build wrote of itself, and nothing where it runs from sources', async () => {
+    await using daemon = await Daemon.prepare();
+    await serve(daemon);
+    const { GitCommit, BuildTime } = (await daemon.request('/version')).json<{
+      GitCommit: string;
+      BuildTime: string;
+    }>();
+    const file = `${ROOT}/dist/build.json`;
+    const built: unknown = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : { commit: '', time: '' };
+    assert.deepEqual({ commit: GitCommit, time: BuildTime }, built);
   });
 
   it('is the only one of its data root, and says so to the next', async () => {
@@ -80,6 +92,44 @@ describe('the daemon', () => {
       assert.equal(code, 1);
       assert.match(stderr, new RegExp(`^layerd: cannot use the data root ${dataRoot}: .*\n$`));
     }
+  });
+
+  it('says of a data root that is a file that it is not a directory', async () => {
+    await using folder = await scratch('file');
+    const dataRoot = `${folder.path}/data`;
+    writeFileSync(dataRoot, '');
+    await using daemon = await Daemon.prepare({ dataRoot });
+    const { code, stderr } = await daemon.launch().exited;
+    assert.equal(code, 1);
+    assert.equal(stderr, `layerd: cannot use the data root ${dataRoot}: it is not a directory\n`);
+  });
+
+  it('names metadata that it cannot use, says what to do, and touches nothing', async () => {
+    await using daemon = await Daemon.prepare();
+    await (await serve(daemon)).kill('SIGTERM');
+    const path = `${daemon.dataRoot}/metadata.db`;
+    const blob = `${daemon.dataRoot}/blobs/sha256/${'0'.repeat(64)}`;
+    writeFileSync(blob, 'a blob');
+    const sound = readFileSync(path);
+    const newer = Buffer.from(sound);
+    newer.writeUInt32BE(99, 60); // user_version
+    const moveAway = `metadata ${path} is damaged \\(.*\\): restore it .* move it away with ${path}-wal .* pull the images again`;
+    for (const [content, message] of [
+      [Buffer.from('not a database\n'.repeat(1000)), moveAway],
+      [sound.subarray(0, sound.length / 2), moveAway],
+      [sound.subarray(0, 100), moveAway],
+      [Buffer.alloc(0), moveAway],
+      [newer, `metadata ${path} has schema 99, written by a newer layerd; .*upgrade layerd or use another --data-root`],
+    ] as const) {
+      writeFileSync(path, content);
+      const { code, stderr } = await daemon.launch().exited;
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`^layerd: the ${message}\n$`));
+      assert.deepEqual(readFileSync(path), content);
+      assert.ok(existsSync(blob));
+    }
+    rmSync(path);
+    assert.equal((await (await serve(daemon)).kill('SIGTERM')).code, 0);
   });
 
   it('stops at once at the second signal', async () => {
@@ -196,6 +246,45 @@ describe('the command line of the daemon', () => {
     assert.equal(valid.stdout, 'configuration OK\n');
     for (const { code, stderr } of [version, help, valid]) assert.deepEqual([code, stderr], [0, '']);
   });
+
+  it(
+    'validates what a start would need of the world: the group, and the TLS files',
+    { skip: needs('openssl') },
+    async () => {
+      await using folder = await scratch('validate');
+      const [one, other] = [`${folder.path}/one`, `${folder.path}/other`];
+      for (const name of [one, other]) {
+        const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`];
+        await must('openssl', ['req', '-x509', ...key, '-out', `${name}.pem`, '-days', '2', '-subj', '/CN=x']);
+      }
+      writeFileSync(`${folder.path}/text`, 'no certificate');
+      const places = [`--data-root=${folder.path}/d`, `--exec-root=${folder.path}/e`, `--pidfile=${folder.path}/p`];
+      const tls = (cert: string, key: string, ca = `${one}.pem`) => [
+        ...['-H', 'tcp://127.0.0.1:0', '--tlsverify'],
+        ...['--tlscert', cert, '--tlskey', key, '--tlscacert', ca],
+      ];
+      const unix = ['-H', `unix://${folder.path}/s`];
+      for (const [args, message] of [
+        [[...unix, '--group', 'nosuch'], /cannot give the socket to group nosuch: there is no such group; create it/],
+        [tls('/nonexistent', `${one}.key`), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
+        [tls(`${one}.pem`, `${one}.key`, '/nonexistent'), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
+        [tls(`${one}.pem`, `${other}.key`), /cannot use the TLS certificates: .*key values mismatch/],
+        [tls(`${folder.path}/text`, `${one}.key`), /cannot use the TLS certificates: .*no start line/i],
+        [tls(`${one}.pem`, `${one}.key`, `${folder.path}/text`), /cannot use the TLS certificates: .*no start line/i],
+      ] as const) {
+        const validated = await layerd('--validate', ...places, ...args);
+        assert.match(validated.stderr, message);
+        assert.deepEqual([validated.code, validated.stdout], [1, '']);
+        const started = await layerd(...places, ...args);
+        assert.equal(started.stderr, validated.stderr, 'a start says the same');
+      }
+      const valid = await layerd('--validate', ...places, ...tls(`${one}.pem`, `${one}.key`), ...unix, '--group', '0');
+      assert.deepEqual([valid.code, valid.stdout], [0, 'configuration OK\n'], valid.stderr);
+      // As at the start: without a tcp listener nobody reads them.
+      const unused = ['--tlsverify', '--tlscert=/no', '--tlskey=/no', '--tlscacert=/no'];
+      assert.equal((await layerd('--validate', ...places, ...unix, ...unused)).code, 0);
+    },
+  );
 
   it('refuses with one line on standard error and status 1', async () => {
     for (const args of [

@@ -24,33 +24,14 @@ const PARALLEL_REQUESTS = 4;
 
 /** `layerctl manifest inspect`. */
 export const inspectManifest: Run<Options> = async (context, [name = ''], options) => {
-  const { out } = context;
+  const { client, out, signal } = context;
   const auth = await credentialsFor(context, name);
-  const document = await fetchManifest(context, name, auth);
+  const document = await client.manifest(name, { auth, signal });
   const body = parseDocument(document);
   const result = options.verbose === true ? await describe(context, name, document, body, auth) : body;
   await out.line(stringify(result, '\t'));
   return Exit.ok;
 };
-
-async function fetchManifest(
-  { client, signal }: Context,
-  name: string,
-  auth: RegistryAuth | undefined,
-): Promise<ManifestDocument> {
-  try {
-    return await client.manifest(name, { auth, signal });
-  } catch (error) {
-    if (error instanceof EngineError && error.message === 'page not found') {
-      throw new EngineError(
-        'not-implemented',
-        `the engine at ${client.host} does not serve manifests of registries; this command needs layerd`,
-        { cause: error },
-      );
-    }
-    throw error;
-  }
-}
 
 /** With --verbose: one entry for a manifest, a list of them for an index. */
 async function describe(
@@ -73,7 +54,7 @@ async function describe(
   for (let start = 0; start < manifests.length; start += PARALLEL_REQUESTS) {
     const batch = manifests.slice(start, start + PARALLEL_REQUESTS).map(async (descriptor: Descriptor) => {
       const child = withDigest({ ...reference, tag: undefined }, descriptor.digest);
-      const found = await fetchManifest(context, canonicalString(child), auth);
+      const found = await client.manifest(canonicalString(child), { auth, signal });
       const ref = `${reference.tag === undefined ? canonicalName(reference) : full}@${descriptor.digest}`;
       return entry(ref, found, parseDocument(found), descriptor.platform);
     });

@@ -4,11 +4,13 @@ import { LayerdError } from '../../protocol/errors.ts';
 /** A listening socket that systemd opened and passed on (sd_listen_fds(3)). */
 export interface PassedSocket {
   readonly fd: number;
-  /** From FileDescriptorName= of the socket unit; by default that unit's name. */
-  readonly name: string;
+  /** From FileDescriptorName= of the socket unit, by default that unit's name; undefined where nobody named it. */
+  readonly name: string | undefined;
   readonly kind: 'unix' | 'tcp';
 }
 
+/** What systemd says where a socket has no name. */
+const NAMELESS = 'unknown';
 /** The first descriptor that systemd passes, SD_LISTEN_FDS_START. */
 const FIRST_FD = 3;
 
@@ -25,7 +27,8 @@ export function takePassedSockets(env: Record<string, string | undefined>): Pass
   const nameOf = names?.split(':') ?? [];
   return Array.from({ length: Number(count) }, (_, index) => {
     const fd = FIRST_FD + index;
-    return { fd, name: nameOf[index] ?? 'unknown', kind: kindOf(fd) };
+    const name = nameOf[index];
+    return { fd, name: name === NAMELESS ? undefined : name, kind: kindOf(fd) };
   });
 }
 
@@ -49,10 +52,23 @@ function kindOf(fd: number): PassedSocket['kind'] {
 export function selectPassed(passed: readonly PassedSocket[], name: string | undefined): readonly PassedSocket[] {
   const chosen = passed.filter((socket) => name === undefined || socket.name === name || String(socket.fd) === name);
   if (chosen.length > 0) return chosen;
+  if (passed.length === 0) {
+    throw new LayerdError(
+      'invalid',
+      `no sockets were passed for fd://${name ?? ''}: start layerd through its systemd socket unit, or give --host unix://PATH`,
+    );
+  }
   throw new LayerdError(
     'invalid',
-    passed.length === 0
-      ? `no sockets were passed for fd://${name ?? ''}: start layerd through its systemd socket unit, or give --host unix://PATH`
-      : `no socket for fd://${name ?? ''}: systemd passed ${passed.map((each) => `${each.name} (${each.fd})`).join(', ')}`,
+    `cannot listen on fd://${name ?? ''}: systemd passed no socket of that name, but ${passed.map(described).join(', ')}; see FileDescriptorName= of its unit, or give --host fd:// for all of them`,
   );
+}
+
+/** The `fd://` host that means this socket. */
+export function addressOf({ name, fd }: PassedSocket): string {
+  return `fd://${name ?? fd}`;
+}
+
+function described(socket: PassedSocket): string {
+  return socket.name === undefined ? `${addressOf(socket)} without a name` : addressOf(socket);
 }

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import type http from 'node:http';
@@ -9,8 +10,8 @@ import { LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { TlsFiles } from '../config/config.ts';
 import { formatHost, isLoopback, portOf, type Host } from '../config/host.ts';
 import type { Log } from '../log.ts';
-import { selectPassed, type PassedSocket } from './activation.ts';
-import { listenUnix } from './unix-socket.ts';
+import { addressOf, selectPassed, type PassedSocket } from './activation.ts';
+import { groupId, listenUnix } from './unix-socket.ts';
 
 /** What answers: requests, and connections that become something else (WebSockets, hijacked streams). */
 export interface Handler {
@@ -43,6 +44,12 @@ const HANDSHAKE_TIMEOUT = 20_000;
 /** Milliseconds between two looks at whether connections have become idle while stopping. */
 const DRAIN_INTERVAL = 50;
 
+/** OpenSSL's code for a request in the clear where a handshake was expected. */
+const PLAIN_HTTP = 'ERR_SSL_HTTP_REQUEST';
+/** In the words of servers written in Go, which clients know. */
+const PLAIN_HTTP_ANSWER =
+  'HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nClient sent an HTTP request to an HTTPS server.\n';
+
 /** The sockets that the daemon is reached through: opened together, closed together. */
 export class Listeners {
   readonly #options: ListenOptions;
@@ -67,6 +74,16 @@ export class Listeners {
     return listeners;
   }
 
+  /**
+   * Checks, without opening anything, what opening would find wrong outside of the options: TLS files, and the group.
+   * @throws LayerdError of kind invalid, as {@link open} would.
+   */
+  static async check({ hosts, group, tls: files }: Pick<ListenOptions, 'hosts' | 'group' | 'tls'>): Promise<void> {
+    if (hosts.some(({ kind }) => kind === 'unix')) await groupId(group);
+    // Of what systemd passes, nothing is known before.
+    if (files !== undefined && hosts.some(({ kind }) => kind !== 'unix')) readTls(files);
+  }
+
   /** The addresses that are listened on, with the ports that were really taken. */
   get addresses(): string[] {
     return this.#listeners.map((listener) => listener.address);
@@ -77,8 +94,11 @@ export class Listeners {
    * @throws LayerdError of kind invalid if they cannot be used; the old ones stay in force.
    */
   reloadTls(files: TlsFiles): void {
+    const servers = this.#listeners.map(({ server }) => server).filter((server) => server instanceof tls.Server);
+    // As at the start, nobody looks at files that no listener needs.
+    if (servers.length === 0) return;
     const context = readTls(files);
-    for (const { server } of this.#listeners) if (server instanceof tls.Server) server.setSecureContext(context);
+    for (const server of servers) server.setSecureContext(context);
   }
 
   /** Takes no more connections, waits up to so many milliseconds for requests under way, and cuts what is left. */
@@ -102,11 +122,12 @@ export class Listeners {
         break;
       }
       case 'fd':
-        for (const { fd, kind, name } of selectPassed(this.#options.passed, host.name)) {
+        for (const socket of selectPassed(this.#options.passed, host.name)) {
+          const { fd, kind } = socket;
           const server = kind === 'unix' ? createServer(undefined, this.#options.handler) : this.#createTcpServer();
           await this.#start(server, host, once(server.listen({ fd }), 'listening'));
           if (kind === 'tcp') this.#addTcp(server, host);
-          else this.#add(server, `fd://${name}`);
+          else this.#add(server, addressOf(socket));
         }
     }
   }
@@ -160,6 +181,19 @@ class Listener {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     });
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: tls.TLSSocket) => {
+      if (error.code === PLAIN_HTTP) this.#answerPlainHttp(socket);
+    });
+  }
+
+  /**
+   * Tells a client that speaks plain HTTP to a TLS listener so, instead of hanging up on it. What is written to the
+   * socket with the failed handshake goes nowhere, so the connection below it is looked up.
+   */
+  #answerPlainHttp({ remoteAddress, remotePort }: tls.TLSSocket): void {
+    for (const socket of this.#sockets) {
+      if (socket.remotePort === remotePort && socket.remoteAddress === remoteAddress) socket.end(PLAIN_HTTP_ANSWER);
+    }
   }
 
   async close(graceMs: number): Promise<void> {
@@ -208,6 +242,8 @@ function readTls({ cert, key, clientCa }: TlsFiles): tls.TlsOptions {
       ...(clientCa !== undefined && { ca: readFileSync(clientCa), requestCert: true, rejectUnauthorized: true }),
     };
     tls.createSecureContext(options);
+    // The context takes anything for an authority, and then lets nobody in.
+    if (options.ca !== undefined) new X509Certificate(options.ca as Buffer);
     return options;
   } catch (error) {
     throw new LayerdError('invalid', `cannot use the TLS certificates: ${messageOf(error)}`, { cause: error });

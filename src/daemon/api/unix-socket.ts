@@ -13,6 +13,8 @@ const SOCKET_MODE = 0o660;
 const DIRECTORY_MODE = 0o711;
 /** The group that owns the socket where none is named and this one exists. */
 const DEFAULT_GROUP = 'layerd';
+/** Exit status of getent(1) for a key that no database has. */
+const GETENT_NOT_FOUND = 2;
 /** Milliseconds that a socket found in the way is given to take a connection. */
 const PROBE_TIMEOUT = 2000;
 
@@ -68,7 +70,11 @@ async function answers(path: string): Promise<boolean> {
   }).finally(() => socket.destroy());
 }
 
-async function groupId(group: string | undefined): Promise<number | undefined> {
+/**
+ * The number of the group that a Unix socket is given to; undefined where it stays with the daemon's own.
+ * @throws LayerdError of kind invalid if a group was named that does not exist.
+ */
+export async function groupId(group: string | undefined): Promise<number | undefined> {
   const name = group ?? DEFAULT_GROUP;
   // Without root a socket cannot be given to a group that one is not in, so only a group that was named is tried.
   if (group === undefined && process.getuid?.() !== 0) return undefined;
@@ -76,9 +82,13 @@ async function groupId(group: string | undefined): Promise<number | undefined> {
   if (local !== undefined || group === undefined) return local;
   // Groups of a directory service are known to the name service switch alone.
   const listed = await promisify(execFile)('getent', ['group', '--', name]).catch((error: unknown) => {
+    const reason =
+      (error as { code?: unknown }).code === GETENT_NOT_FOUND
+        ? 'there is no such group'
+        : `it is not in /etc/group, and getent cannot be asked for it (${messageOf(error).split('\n', 1).join('')})`;
     throw new LayerdError(
       'invalid',
-      `cannot give the socket to group ${name}: there is no such group (${messageOf(error).split('\n', 1).join('')}); create it, or give another --group`,
+      `cannot give the socket to group ${name}: ${reason}; create it, or give another --group`,
       { cause: error },
     );
   });

@@ -11,10 +11,25 @@ export function parseJson(text: string): unknown {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new JsonError((error as Error).message.replace(/\s+/g, ' '), { cause: error });
+    const message = (error as Error).message.replace(/\s+/g, ' ');
+    const comment = lineOfComment(text);
+    throw new JsonError(
+      comment === undefined
+        ? message
+        : `line ${comment} has a comment, and plain JSON, as dockerd's file is, has none: take out all of them (${message})`,
+      { cause: error },
+    );
   }
   refuseDuplicateKeys(text);
   return value;
+}
+
+/** The line on which the first comment of JavaScript begins, outside of strings. */
+function lineOfComment(text: string): number | undefined {
+  for (const { 0: lexeme, index } of text.matchAll(/"(?:[^"\\\n]|\\.)*"|\/[/*]/g)) {
+    if (!lexeme.startsWith('"')) return text.slice(0, index).split('\n').length;
+  }
+  return undefined;
 }
 
 /** Walks the tokens of a text that is known to be valid JSON. */

@@ -27,7 +27,7 @@ export class GarbageCollector {
 
   /** Collects among the candidates, which the caller has just let go of. May be part of the caller's transaction. */
   collect(candidates: Iterable<Digest>): Freed {
-    return this.#db.transaction(() => {
+    return this.#db.essential(() => {
       const blobs = [...new Set(candidates)].filter((digest) => !this.#isHeld(digest));
       const diffIds = new Set<Digest>();
       for (const digest of blobs) {

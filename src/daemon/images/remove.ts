@@ -58,7 +58,8 @@ export class ImageRemover {
    * alone, as long as others remain. Throws `not-found`, `conflict` or `invalid`.
    */
   remove(name: string, options: RemoveOptions = {}): DeleteItem[] {
-    return this.#db.transaction(() => {
+    // Removing is how a full disk gets space again.
+    return this.#db.essential(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
       const { platforms = [] } = options;

@@ -1,6 +1,8 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { LayerdError } from '../../protocol/errors.ts';
+import { noReserve, type Room } from './reserve.ts';
 import { migrations } from './schema.ts';
+import { databaseError, storageError } from './storage-error.ts';
 
 /** A row as SQLite gives it. */
 type Row = Record<string, unknown>;
@@ -12,36 +14,35 @@ type Row = Record<string, unknown>;
  * A transaction is all or nothing; what was asked for with {@link afterCommit} happens only once it is committed.
  */
 export class Database {
+  readonly #path: string;
+  readonly #room: Room;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #afterCommit: (() => void)[] | undefined;
 
-  /** Opens the database at the path, creating it or bringing its schema forward. */
-  constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    this.#db.exec(`
-      PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = NORMAL;
-      PRAGMA foreign_keys = ON;
-      PRAGMA busy_timeout = 5000;
-      PRAGMA cache_size = -2048;
-    `);
-    this.#migrate(path);
+  /**
+   * Opens the database at the path, creating it or bringing its schema forward.
+   * @param room What {@link essential} transactions get space from.
+   */
+  constructor(path: string, room: Room = noReserve) {
+    this.#path = path;
+    this.#room = room;
+    this.#db = room.within(() => this.#open());
   }
 
   /** All rows of a query. */
   all<T extends object = Row>(sql: string, ...values: SQLInputValue[]): T[] {
-    return understood(() => this.#prepare(sql).all(...values)) as T[];
+    return this.#understood(() => this.#prepare(sql).all(...values)) as T[];
   }
 
   /** The first row of a query. */
   get<T extends object = Row>(sql: string, ...values: SQLInputValue[]): T | undefined {
-    return understood(() => this.#prepare(sql).get(...values)) as T | undefined;
+    return this.#understood(() => this.#prepare(sql).get(...values)) as T | undefined;
   }
 
   /** Runs a statement; returns how many rows it changed and the row ID it inserted. */
   run(sql: string, ...values: SQLInputValue[]): { changes: number; lastInsertRowid: number } {
-    const { changes, lastInsertRowid } = understood(() => this.#prepare(sql).run(...values));
+    const { changes, lastInsertRowid } = this.#understood(() => this.#prepare(sql).run(...values));
     return { changes: Number(changes), lastInsertRowid: Number(lastInsertRowid) };
   }
 
@@ -55,11 +56,11 @@ export class Database {
     this.#afterCommit = callbacks;
     let result: T;
     try {
-      understood(() => {
+      this.#understood(() => {
         this.#db.exec('BEGIN IMMEDIATE');
       });
       result = body();
-      understood(() => {
+      this.#understood(() => {
         this.#db.exec('COMMIT');
       });
     } catch (error) {
@@ -70,6 +71,15 @@ export class Database {
     }
     for (const callback of callbacks) callback();
     return result;
+  }
+
+  /**
+   * A transaction that must be possible on a full disk, since it frees space or the daemon does not start without it. Where
+   * there is no space for it, it gets what the reserve holds back, and the body runs once more.
+   */
+  essential<T>(body: () => T): T {
+    if (this.#afterCommit !== undefined) return body();
+    return this.#room.within(() => this.transaction(body));
   }
 
   /** Calls back once the transaction under way is committed, never if it is rolled back; at once outside of one. */
@@ -92,55 +102,45 @@ export class Database {
     return statement;
   }
 
-  #migrate(path: string): void {
-    const { user_version: version } = this.#db.prepare('PRAGMA user_version').get() as { user_version: number };
+  #open(): DatabaseSync {
+    let db: DatabaseSync | undefined;
+    try {
+      db = new DatabaseSync(this.#path);
+      db.exec(`
+        PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = NORMAL;
+        PRAGMA foreign_keys = ON;
+        PRAGMA busy_timeout = 5000;
+        PRAGMA cache_size = -2048;
+      `);
+      this.#migrate(db);
+      return db;
+    } catch (error) {
+      db?.close();
+      const understood = databaseError(error, this.#path);
+      throw understood instanceof LayerdError ? understood : storageError(error, `open the metadata ${this.#path}`);
+    }
+  }
+
+  #migrate(db: DatabaseSync): void {
+    const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
     if (version > migrations.length) {
       throw new LayerdError(
         'conflict',
-        `the store's metadata ${path} has schema ${version}, written by a newer layerd; this one knows up to ${migrations.length}: upgrade layerd or use another --data-root`,
+        `the metadata ${this.#path} has schema ${version}, written by a newer layerd; this one knows up to ${migrations.length}: upgrade layerd or use another --data-root`,
       );
     }
     migrations.slice(version).forEach((migration, index) => {
-      this.#db.exec(`BEGIN IMMEDIATE; ${migration}; PRAGMA user_version = ${version + index + 1}; COMMIT`);
+      db.exec(`BEGIN IMMEDIATE; ${migration}; PRAGMA user_version = ${version + index + 1}; COMMIT`);
     });
   }
-}
 
-/** SQLite's primary result codes (sqlite.org/rescode.html) that say something about the disk. */
-const SQLITE_READONLY = 8;
-const SQLITE_CORRUPT = 11;
-const SQLITE_FULL = 13;
-
-/** Says what the disk refused the database, in words that tell the user what to do. */
-function understood<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (error) {
-    const { errcode = 0 } = error as { errcode?: number };
-    // The extended codes have the primary one in their low byte.
-    switch (errcode & 0xff) {
-      case SQLITE_FULL:
-        throw new LayerdError(
-          'no-space',
-          'cannot write the metadata: no space left on the device of the data root; free some space and try again',
-          { cause: error },
-        );
-      case SQLITE_READONLY:
-        throw new LayerdError(
-          'no-space',
-          'cannot write the metadata: the data root is not writable; check its mount and its owner',
-          {
-            cause: error,
-          },
-        );
-      case SQLITE_CORRUPT:
-        throw new LayerdError(
-          'corrupt',
-          'the metadata database of the data root is damaged; restore it from a backup',
-          { cause: error },
-        );
-      default:
-        throw error;
+  /** Says what the disk refused, in words that tell the user what to do. */
+  #understood<T>(call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      throw databaseError(error, this.#path);
     }
   }
 }

@@ -35,6 +35,20 @@ describe('parseJson', () => {
     });
   });
 
+  it('says of comments that there are none, and on which line the first one stands', () => {
+    for (const [text, line] of [
+      ['// all\n{}', 1],
+      ['{\n  "a": "//", // why\n  "b": 1\n}', 2],
+      ['{\n\n/* why */ "a": 1}', 3],
+    ] as const) {
+      assert.throws(() => parseJson(text), new RegExp(`^Error: line ${line} has a comment, .*take out all of them`));
+    }
+    assert.throws(
+      () => parseJson('{"a": "http://x", nonsense}'),
+      (error) => error instanceof JsonError && !error.message.includes('comment'),
+    );
+  });
+
   it('says in one line what is wrong with a text that is not JSON', () => {
     for (const text of ['{', '{"a": 1,\n\n}', 'nonsense\nnonsense', '{"a"\n"b"}']) {
       assert.throws(

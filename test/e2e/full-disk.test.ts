@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { mkdir, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { bulk, image, layer } from '../support/images.ts';
+import { must, needs, run, scratch } from '../support/process.ts';
+import { failed, linesOf, startStack, storeFiles, succeeded, type Stack } from '../support/stack.ts';
+
+const MIB = 1024 * 1024;
+const DISK_BYTES = 64 * MIB;
+/** What the reserve takes of such a disk. */
+const RESERVE_BYTES = 3 * MIB;
+/** How long the reserve may take until it is whole again, and how often it is looked at. */
+const REFILL_TIMEOUT_MS = 20_000;
+const POLL_MS = 50;
+
+interface SmallDisk extends AsyncDisposable {
+  readonly path: string;
+  readonly dataRoot: string;
+}
+
+/** An ext4 of its own, where what is deleted is free only once the journal says so; undefined where it cannot be had. */
+async function smallDisk(t: TestContext): Promise<SmallDisk | undefined> {
+  await using cleanup = new AsyncDisposableStack();
+  const { path } = cleanup.use(await scratch('disk'));
+  const [device, mountPoint] = [join(path, 'device'), join(path, 'mount')];
+  await mkdir(mountPoint);
+  await writeFile(device, '');
+  await truncate(device, DISK_BYTES);
+  await must('mkfs.ext4', ['-q', device]);
+  if ((await run('mount', ['-o', 'loop', device, mountPoint])).code !== 0) {
+    t.skip('cannot mount a loop device here');
+    return undefined;
+  }
+  cleanup.defer(async () => {
+    await must('umount', [mountPoint]);
+  });
+  const resources = cleanup.move();
+  const dataRoot = join(mountPoint, 'data');
+  await mkdir(dataRoot);
+  return { path: mountPoint, dataRoot, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+/** Writes files to the disk, large ones first, until there is no block left. */
+function fill(disk: SmallDisk): void {
+  for (const bytes of [MIB, 4096]) {
+    const file = openSync(join(disk.path, `ballast-${bytes}`), 'a');
+    try {
+      for (;;) writeSync(file, Buffer.alloc(bytes));
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+    } finally {
+      closeSync(file);
+    }
+  }
+}
+
+async function freeBytes(disk: SmallDisk): Promise<number> {
+  const { bsize, bfree } = await statfs(disk.path);
+  return bsize * bfree;
+}
+
+async function untilReserveIsWhole(disk: SmallDisk): Promise<void> {
+  const deadline = Date.now() + REFILL_TIMEOUT_MS;
+  for (;;) {
+    const size = await stat(join(disk.dataRoot, 'reserve')).then(
+      (found) => found.size,
+      () => 0,
+    );
+    if (size >= RESERVE_BYTES) return;
+    assert.ok(Date.now() < deadline, `the reserve has ${size} bytes`);
+    await sleep(POLL_MS);
+  }
+}
+
+/** A stack with two images, on a full disk. */
+async function fullStack(disk: SmallDisk): Promise<Stack> {
+  await using cleanup = new AsyncDisposableStack();
+  const stack = cleanup.use(await startStack({ dataRoot: disk.dataRoot }));
+  for (const name of ['one', 'two']) {
+    await stack.push(`${name}:1`, image({ layers: [await layer([{ name }]), await bulk(name, 6 * MIB)] }));
+    succeeded(await stack.daemon.docker('pull', stack.ref(`${name}:1`)));
+  }
+  // It is given room to write index.json, lest that happens whenever there is space again.
+  await stack.daemon.restart();
+  await untilReserveIsWhole(disk);
+  fill(disk);
+  cleanup.move();
+  return stack;
+}
+
+async function tags({ daemon }: Stack): Promise<string[]> {
+  return linesOf(succeeded(await daemon.docker('images', '--format', '{{.Repository}}:{{.Tag}}')));
+}
+
+describe('a full disk', { skip: needs('root', 'docker', 'docker-registry', 'mkfs.ext4') }, () => {
+  it('lets images be removed, again and again, and no pull take the space for that', async (t) => {
+    await using disk = await smallDisk(t);
+    if (disk === undefined) return;
+    await using stack = await fullStack(disk);
+    await stack.push('three:1', image({ layers: [await bulk('three', MIB)] }));
+    assert.match(failed(await stack.daemon.docker('pull', stack.ref('three:1'))), /no space left/);
+    await untilReserveIsWhole(disk);
+
+    for (const name of ['one', 'two']) {
+      const before = await freeBytes(disk);
+      succeeded(await stack.daemon.docker('rmi', stack.ref(`${name}:1`)));
+      assert.match(stack.daemon.log, /gave up the space that was held back/);
+      await untilReserveIsWhole(disk);
+      assert.ok((await freeBytes(disk)) > before + 5 * MIB, 'more is free than the reserve took');
+      fill(disk);
+    }
+    assert.deepEqual((await storeFiles(disk.dataRoot)).layers, []);
+  });
+
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    it(`lets the daemon start after ${signal}, serve and remove`, async (t) => {
+      await using disk = await smallDisk(t);
+      if (disk === undefined) return;
+      await using stack = await fullStack(disk);
+      await stack.daemon.kill(signal);
+      fill(disk);
+      await stack.daemon.start();
+      assert.match(stack.daemon.log, /gave up the space that was held back/);
+      assert.deepEqual(await tags(stack), [stack.ref('two:1'), stack.ref('one:1')]);
+      succeeded(await stack.daemon.docker('rmi', stack.ref('one:1')));
+      assert.deepEqual(await tags(stack), [stack.ref('two:1')]);
+      await untilReserveIsWhole(disk);
+    });
+  }
+
+  it('that has no room for the reserve is told of once, and stops a start in words', async (t) => {
+    await using disk = await smallDisk(t);
+    if (disk === undefined) return;
+    await using stack = await fullStack(disk);
+    await stack.daemon.kill('SIGKILL');
+    await rm(join(disk.dataRoot, 'reserve'));
+    fill(disk);
+    const { code, stderr } = await stack.daemon.launch().exited;
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      new RegExp(`^layerd: cannot .*no space left on the device.*\\(${disk.dataRoot}/.*free some space.*\n$`),
+    );
+
+    await rm(join(disk.path, 'ballast-4096'));
+    await stack.daemon.start();
+    await sleep(2000);
+    assert.equal(stack.daemon.log.match(/cannot hold space back/g)?.length, 1, stack.daemon.log);
+    await rm(join(disk.path, `ballast-${MIB}`));
+    await untilReserveIsWhole(disk);
+    await stack.daemon.process.until('the news', ({ stderr: log }) => log.includes('space is held back again'));
+  });
+});
