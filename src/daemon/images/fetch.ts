@@ -109,7 +109,7 @@ export class Fetcher {
     // A blob that is stored but not unpacked (kept before as something else) is read from its place.
     const stored = this.#content.has(digest);
     const path = stored ? this.#content.path(digest) : this.#content.ingestPath(digest);
-    const resumeAt = stored ? size : Math.min(await this.#content.ingestSize(digest), size);
+    const resumeAt = stored ? size : Math.min(this.#content.ingestSize(digest), size);
     const imagePath = this.#layers.temporaryPath(digest);
     const sink: Sink =
       request.kind === 'layer'

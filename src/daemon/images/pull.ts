@@ -358,7 +358,7 @@ class Pull {
   ): Promise<void> {
     const { content, fetcher, transfers } = this.#parts;
     this.#lease.add([digest]);
-    const remaining = size - Math.min(size, await content.ingestSize(digest));
+    const remaining = size - Math.min(size, content.ingestSize(digest));
     // More than once where another party had the same blob fetched as something else, or as of another size.
     while (!fetcher.isComplete({ digest, kind })) {
       signal.throwIfAborted();

@@ -58,7 +58,7 @@ describe('the content store', () => {
     const first = await Ingest.open(path, 0, expected);
     await first.write(bytes.subarray(0, 7));
     await first.abort();
-    assert.equal(await content.ingestSize(expected.digest), 7);
+    assert.equal(content.ingestSize(expected.digest), 7);
     const second = await Ingest.open(path, 7, expected);
     await second.write(bytes.subarray(7));
     await second.finish();
@@ -106,10 +106,10 @@ describe('the content store', () => {
     const path = content.ingestPath(digestOf(bytes));
     writeFileSync(path, 'left over');
     content.discardIngest(digestOf(bytes));
-    assert.equal(await content.ingestSize(digestOf(bytes)), 0);
+    assert.equal(content.ingestSize(digestOf(bytes)), 0);
     writeFileSync(path, bytes);
     await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.equal(await content.ingestSize(digestOf(bytes)), bytes.length);
+    assert.equal(content.ingestSize(digestOf(bytes)), bytes.length);
   });
 
   it('keeps the file when the transaction that removes it is rolled back', async () => {

@@ -12,8 +12,10 @@ import { fsck, mountedTree, readTree, run, scratch, skipMounting, type Node } fr
  * Real images. LAYERD_CORPUS_REGISTRY names a registry that has them (host:port, plain HTTP); LAYERD_CORPUS_IMAGES which, if
  * not these.
  */
+const ALL_IMAGES =
+  'library/debian:12,library/buildpack:12,library/redis:7,library/python:3.11,library/node:18,library/postgres:15,library/gcc:12';
 const registry = process.env['LAYERD_CORPUS_REGISTRY'];
-const images = (process.env['LAYERD_CORPUS_IMAGES'] ?? 'library/redis:7,library/node:18,library/gcc:12').split(',');
+const images = (process.env['LAYERD_CORPUS_IMAGES'] ?? ALL_IMAGES).split(',');
 const skip =
   skipMounting !== false
     ? skipMounting
