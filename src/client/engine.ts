@@ -11,6 +11,7 @@ import type {
   RegistryReport,
   VersionInfo,
 } from '../protocol/engine.ts';
+import { LayerdError } from '../protocol/errors.ts';
 import type { EventMessage } from '../protocol/event.ts';
 import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
@@ -257,6 +258,15 @@ export class LayerdClient implements AsyncDisposable {
       for (const platform of options.platforms) query.append('platforms', JSON.stringify(parsePlatform(platform)));
     }
     return this.#json({ method: 'DELETE', path: `/images/${encodeName(name)}`, query }, options);
+  }
+
+  /** Gives an image another name, `latest` where it has no tag. A tag that another image has moves to this one. */
+  async tag(name: string, target: string, options: CallOptions = {}): Promise<void> {
+    const { tag = DEFAULT_TAG, digest, ...repository } = parseReference(target);
+    if (digest !== undefined) throw new LayerdError('invalid', 'refusing to create a tag with a digest reference');
+    const query = new URLSearchParams({ repo: familiarName(repository), tag });
+    const response = await this.#send({ method: 'POST', path: `/images/${encodeName(name)}/tag`, query }, options);
+    response.resume();
   }
 
   /** What the registry says of a reference: its descriptor and platforms. Nothing is pulled. */

@@ -20,6 +20,7 @@ import { Puller } from './images/pull.ts';
 import { ImageRemover } from './images/remove.ts';
 import { Restorer } from './images/restore.ts';
 import { ImageStore } from './images/store.ts';
+import { Tagger } from './images/tag.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
@@ -126,6 +127,7 @@ export class Engine {
         return collector.collect(candidates);
       },
     });
+    const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const remote = new RemoteImages(registries);
     this.#events = events;
     this.#content = content;
@@ -140,7 +142,7 @@ export class Engine {
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, remover, remote, host }),
+      images: new Images({ store, puller, remover, tagger, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),

@@ -295,6 +295,21 @@ describe('layerctl', () => {
     );
   });
 
+  it('tag asks for the repository and tag that the target names, and refuses what cannot be one', async (context) => {
+    const script: Script = ({ path }, response) => {
+      if (path === '/images/team/app:1/tag') response.writeHead(201).end();
+    };
+    const { seen, out, status } = await run(context, script, ['tag', 'team/app:1', 'localhost:5000/app']);
+    assert.deepEqual([status, out, seen[0]?.method], [0, '', 'POST']);
+    assert.deepEqual(Object.fromEntries(seen[0]?.query ?? []), { repo: 'localhost:5000/app', tag: 'latest' });
+    const digest = `sha256:${'a'.repeat(64)}`;
+    for (const target of ['App', `app@${digest}`]) {
+      const refused = await run(context, script, ['image', 'tag', 'team/app:1', target]);
+      assert.deepEqual([refused.status, refused.seen.length], [2, 0], target);
+    }
+    assert.equal((await run(context, script, ['tag', 'nothing', 'app'])).status, 1);
+  });
+
   it('manifest inspect prints the document, and with --verbose each manifest', async (context) => {
     const manifest = JSON.stringify({ schemaVersion: 2, mediaType: MediaType.dockerManifest, layers: [] });
     const child = `sha256:${createHash('sha256').update(manifest).digest('hex')}`;

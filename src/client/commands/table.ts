@@ -135,6 +135,24 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./history.ts')).history,
   },
   {
+    paths: ['tag', 'image tag'],
+    group: IMAGES,
+    summary: 'Give an image another name',
+    description:
+      'Gives an image another name, with the tag latest where none is given. If another image has that name, the name ' +
+      'moves; the image that loses it stays, without a name if that was its last.',
+    args: [
+      { name: 'SOURCE', description: 'Name, digest, ID, or the start of one', completes: 'image' },
+      { name: 'TARGET[:TAG]', description: 'The new name', completes: 'image' },
+    ],
+    options: [],
+    examples: [
+      ['layerctl tag redis:7 registry.example.com:5000/team/redis:7', 'name it as a registry of your own needs it'],
+      ['layerctl tag 4a5f6b18f769 app:stable', 'by its ID'],
+    ],
+    load: async () => (await import('./tag.ts')).tag,
+  },
+  {
     paths: ['rmi', 'image rm', 'image remove'],
     group: IMAGES,
     summary: 'Remove images',
@@ -253,7 +271,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 /** What the words before the subcommand stand for, in help. */
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
-  image: { summary: 'Commands on images: ls, inspect, history, pull, rm', group: 'As docker groups them' },
+  image: { summary: 'Commands on images: ls, inspect, history, pull, tag, rm', group: 'As docker groups them' },
   system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
 };
 

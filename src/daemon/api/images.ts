@@ -2,13 +2,13 @@ import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
-import { familiarName, parseImageAndTag } from '../../protocol/reference.ts';
+import { familiarName, parseImageAndTag, parseReference, withTag, type Reference } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf } from './credentials.ts';
 import { failureOf } from './errors.ts';
 import { imageName } from './names.ts';
-import { flag, platform, platforms } from './parameters.ts';
+import { flag, named, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { ProgressStream } from './progress.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
@@ -75,6 +75,14 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
   );
 
   router.post(
+    '/images/*name/tag',
+    serve(async (call) => {
+      await images.tag(nameOf(call), newName(call));
+      call.response.status(201).end();
+    }),
+  );
+
+  router.post(
     '/images/create',
     serve(async (call) => {
       const request = pullRequest(call);
@@ -109,6 +117,17 @@ function listFilters({ query, version }: Call): Filters {
   const pattern = query.get('filter') ?? '';
   if (version >= NO_SINGLE_FILTER || pattern === '' || filters.has('reference')) return filters;
   return new Map([...filters, ['reference', [pattern]]]);
+}
+
+/** The name that a tag gives: the tag of its own parameter goes before one in the repository's. */
+function newName({ query }: Call): Reference {
+  const repository = query.get('repo') ?? '';
+  if (repository === '') {
+    throw new LayerdError('invalid', 'parameter repo: missing; expected the repository to tag in, such as team/app');
+  }
+  const reference = named('repo', () => parseReference(repository));
+  const tag = query.get('tag') ?? '';
+  return tag === '' ? reference : named('tag', () => withTag(reference, tag));
 }
 
 /** A name that means "no image" in a Dockerfile, so that it can be the name of none. */

@@ -35,7 +35,7 @@ export function time(query: URLSearchParams, name: string): bigint | undefined {
 }
 
 /** What the body makes of a parameter; an error says which parameter it was. */
-function named<T>(name: string, body: () => T): T {
+export function named<T>(name: string, body: () => T): T {
   try {
     return body();
   } catch (error) {

@@ -44,6 +44,8 @@ export interface ImageOperations {
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
   remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  /** Gives an image another name. */
+  tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;

@@ -12,12 +12,14 @@ import type { Puller } from './pull.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { ImageRemover } from './remove.ts';
 import type { ImageStore } from './store.ts';
+import type { Tagger } from './tag.ts';
 
 /** The verbs of images, taking names and platforms as users write them. */
 export class Images {
   readonly #store: ImageStore;
   readonly #puller: Puller;
   readonly #remover: ImageRemover;
+  readonly #tagger: Tagger;
   readonly #remote: RemoteImages;
   readonly #host: Platform;
 
@@ -25,12 +27,14 @@ export class Images {
     store: ImageStore;
     puller: Puller;
     remover: ImageRemover;
+    tagger: Tagger;
     remote: RemoteImages;
     host: Platform;
   }) {
     this.#store = parts.store;
     this.#puller = parts.puller;
     this.#remover = parts.remover;
+    this.#tagger = parts.tagger;
     this.#remote = parts.remote;
     this.#host = parts.host;
   }
@@ -49,6 +53,10 @@ export class Images {
 
   remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): DeleteItem[] {
     return this.#remover.remove(name, options);
+  }
+
+  tag(name: string, reference: Reference): void {
+    this.#tagger.tag(name, reference);
   }
 
   layers(name: string): LayerReport[] {

@@ -168,16 +168,22 @@ export class ImageStore {
       if (tag === undefined) return { previous: undefined, changed };
       const previous = this.#tagTarget(repository, tag);
       if (previous === target.digest) return { previous, changed };
-      this.db.run(
-        `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
-         ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
-        repository,
-        tag,
-        target.digest,
-        now,
-      );
+      this.tag(repository, tag, target.digest);
       return { previous, changed: true };
     });
+  }
+
+  /** Points a tag to a stored image, as of now. Part of the caller's transaction. */
+  tag(repository: string, tag: string, target: Digest): void {
+    this.changed();
+    this.db.run(
+      `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
+       ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
+      repository,
+      tag,
+      target,
+      this.#now(),
+    );
   }
 
   /** Sets which of an image's stored manifests stands for it: the best for this host, else the one that did before. */

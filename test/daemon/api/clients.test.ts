@@ -105,6 +105,15 @@ describe('the docker CLI', { skip: missing }, () => {
     assert.equal(code, 1);
     assert.match(stderr, /No such image: nothing/);
   });
+
+  it('tags', async () => {
+    await succeeds(['tag', 'redis:7', 'app:tagged']);
+    assert.match(await succeeds(['images', 'app']), /app +tagged/);
+    const { code, stderr } = await docker(['tag', 'nothing', 'app:tagged']);
+    assert.equal(code, 1);
+    assert.match(stderr, /No such image: nothing:latest/);
+    await succeeds(['rmi', 'app:tagged']);
+  });
 });
 
 describe('dockerode', () => {

@@ -12,6 +12,7 @@ import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
+import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
@@ -112,6 +113,7 @@ export class Fixture implements AsyncDisposable {
       },
     });
     const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     const record =
       (level: LogLine['level']) =>
       (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
@@ -124,6 +126,7 @@ export class Fixture implements AsyncDisposable {
         inspect: (name, options) => inspectImage(store.store, name, options),
         history: (name, options) => imageHistory(store.store, name, options),
         remove: (name, options) => remover.remove(name, options),
+        tag: (name, reference) => tagger.tag(name, reference),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
         remoteManifest: (...request) => this.remote.remoteManifest(...request),

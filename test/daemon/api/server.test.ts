@@ -271,6 +271,7 @@ describe('the API over its socket', () => {
         'GET /images/{name}/json',
         'GET /images/{name}/history',
         'DELETE /images/{name}',
+        'POST /images/{name}/tag',
         'GET /info',
         'GET /version',
         'GET /_ping',
