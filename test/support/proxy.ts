@@ -1,4 +1,10 @@
-import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  request as httpRequest,
+  type ClientRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listen } from './listen.ts';
 
@@ -19,6 +25,8 @@ export type Fault = Match & {
   readonly cutAfter?: number;
   /** Falls silent after so many bytes, until the promise, or for ever. */
   readonly stallAfter?: number;
+  /** Cuts the connection after so many bytes of the request's body, which the server behind has got by then. */
+  readonly cutRequestAfter?: number;
   /** Waits for it before the answer begins, or where `stallAfter` says. */
   readonly until?: Promise<unknown>;
   /** Sends no faster than this. */
@@ -135,7 +143,8 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
       );
       forwarded.on('error', reject);
       response.on('close', () => forwarded.destroy());
-      request.pipe(forwarded);
+      if (fault.cutRequestAfter === undefined) request.pipe(forwarded);
+      else void cutBody(request, forwarded, fault.cutRequestAfter);
     });
     entry.status = upstream.statusCode ?? 0;
     response.writeHead(entry.status, { ...upstream.headers, ...lowerCased(fault.headers) });
@@ -227,6 +236,19 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
 
 function lowerCased(headers: Record<string, string> = {}): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+}
+
+/** Passes on the first bytes of a request's body, and breaks both connections once they are written. */
+async function cutBody(request: IncomingMessage, forwarded: ClientRequest, after: number): Promise<void> {
+  let left = after;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    const part = chunk.subarray(0, left);
+    left -= part.length;
+    await new Promise((resolve) => forwarded.write(part, resolve));
+    if (left === 0) break;
+  }
+  forwarded.destroy();
+  request.destroy();
 }
 
 /** Writes and waits for room, or for the client to go away. */

@@ -10,6 +10,8 @@ export interface Access {
   /** Path of the repository. */
   readonly repository: string;
   readonly credentials: Credentials | undefined;
+  /** Set where it is to be pushed: the repository on the same registry to mount a blob from, if any. */
+  readonly push?: { readonly from?: string } | undefined;
 }
 
 /** How a registry wants a repository's requests to be authorized, as its last challenge said. */
@@ -41,7 +43,7 @@ export class Authorizer {
   }
 
   async send(send: Send, request: HttpRequest, access: Access): Promise<HttpResponse> {
-    const key = `${request.url.host} ${access.repository}`;
+    const key = JSON.stringify([request.url.host, access.repository, access.push]);
     const known = this.#demands.get(key);
     const sent = known === undefined ? registryToken(access) : await this.#answer(known, request, access, undefined);
     const response = await send(authorized(request, sent));
@@ -91,7 +93,10 @@ export class Authorizer {
         scheme: 'bearer',
         realm,
         service: bearer.parameters.get('service'),
-        scopes: pullScopes(bearer.parameters.get('scope'), access.repository),
+        scopes:
+          access.push === undefined
+            ? pullScopes(bearer.parameters.get('scope'), access.repository)
+            : pushScopes(access.repository, access.push.from),
         // As for redirects: what a public registry names must not be inside of our network.
         reach: response.public ? 'public' : 'anywhere',
       };
@@ -123,6 +128,15 @@ export function pullScopes(text: string | undefined, repository: string): string
     return pulls ? [`${scope.slice(0, at)}:pull`] : [];
   });
   return scopes.length > 0 ? scopes : [`repository:${repository}:pull`];
+}
+
+/**
+ * The same for a push: whatever the registry asks for, its token is good for pushing to the one repository that the user
+ * named, and for reading the one that a blob is mounted from. Tokens are kept by scope, so that this one never serves a
+ * pull.
+ */
+export function pushScopes(repository: string, from: string | undefined): string[] {
+  return [`repository:${repository}:pull,push`, ...(from === undefined ? [] : [`repository:${from}:pull`])];
 }
 
 /** A token that the client brought along is used as it is. */

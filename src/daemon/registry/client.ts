@@ -5,9 +5,10 @@ import type { Descriptor } from '../../protocol/oci.ts';
 import { classifyAddress, type AddressClass } from './address.ts';
 import { Authorizer } from './authorization.ts';
 import { openBlob } from './blobs.ts';
+import { deliver } from './delivery.ts';
 import { DOCUMENT_TIMEOUT, withDocuments } from './documents.ts';
 import { endpointsOf, familiarName, type Endpoint } from './endpoints.ts';
-import { credentialsFor, type Exchange } from './exchange.ts';
+import { credentialsFor, type Call, type Exchange } from './exchange.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { cancelled, type HttpRequest, type HttpResponse } from './http.ts';
 import { InsecureRegistries, LOOPBACK_NETWORKS } from './insecure.ts';
@@ -17,7 +18,10 @@ import { createProxySelector } from './proxies.ts';
 import { RateLimits, type RateLimit } from './rate-limits.ts';
 import { withRedirects } from './redirect.ts';
 import type {
+  Delivery,
+  LocalBlob,
   Logger,
+  PushedManifest,
   Registries,
   RegistryOptions,
   RemoteBlob,
@@ -30,6 +34,7 @@ import { withSchemeFallback } from './schemes.ts';
 import { FIRST_PAGE, getTagPage, MAX_TAG_PAGES, type TagPage } from './tags.ts';
 import { TokenSource } from './tokens.ts';
 import { TIMEOUTS, Transport, type Timeouts } from './transport.ts';
+import { Uploads } from './uploads.ts';
 
 /** What the registry side takes from the world, each with what it is by default. */
 export interface RegistryEnvironment {
@@ -157,6 +162,36 @@ class RemoteRegistries implements ReconfigurableRegistries {
     );
   }
 
+  async hasBlob(repository: Repository, digest: Digest, options: RequestOptions = {}): Promise<boolean> {
+    return this.#push(repository, digest, options, (uploads) => uploads.hasBlob(digest));
+  }
+
+  async hasManifest(repository: Repository, digest: Digest, options: RequestOptions = {}): Promise<boolean> {
+    return this.#push(repository, digest, options, (uploads) => uploads.hasManifest(digest));
+  }
+
+  async deliver(
+    repository: Repository,
+    blob: LocalBlob,
+    options: RequestOptions & { readonly from: readonly string[]; readonly onSent: (bytes: number) => void },
+  ): Promise<Delivery> {
+    const { logger, now, random } = this.#environment;
+    const { from, onSent, signal } = options;
+    const { maxAttempts } = this.#setup.options;
+    for (const path of from) refuseUnsafe({ ...repository, path }, undefined);
+    const how = { from, onSent, signal, maxAttempts, logger, sleep: this.#environment.sleep, random, now };
+    return this.#push(repository, blob.digest, options, (uploads) => deliver(uploads, blob, how));
+  }
+
+  async putManifest(
+    repository: Repository,
+    reference: string,
+    manifest: PushedManifest,
+    options: RequestOptions = {},
+  ): Promise<void> {
+    return this.#push(repository, reference, options, (uploads) => uploads.putManifest(reference, manifest));
+  }
+
   async *tags(repository: Repository, options: RequestOptions = {}): AsyncGenerator<string> {
     // Pages of different endpoints do not fit together: the one that has the first has them all.
     const first = await this.#tryEndpoints(repository, undefined, options, async (endpoint, exchange) => ({
@@ -217,6 +252,22 @@ class RemoteRegistries implements ReconfigurableRegistries {
     throw summary(failures);
   }
 
+  /** Works at the registry itself: what is pushed to a mirror would be lost, or be in the hands of whoever runs it. */
+  async #push<T>(
+    repository: Repository,
+    reference: string,
+    options: RequestOptions,
+    work: (uploads: Uploads) => Promise<T>,
+  ): Promise<T> {
+    return this.#tryEndpoints(
+      repository,
+      reference,
+      options,
+      (endpoint, exchange) => work(new Uploads(exchange, endpoint, repository, options)),
+      (endpoints) => endpoints.filter(({ mirror }) => !mirror),
+    );
+  }
+
   #build(options: RegistryOptions): Setup {
     const { logger, now, random, lookup, classify, implicitlyInsecure, timeouts } = this.#environment;
     const insecure = new InsecureRegistries({
@@ -252,22 +303,20 @@ class RemoteRegistries implements ReconfigurableRegistries {
     });
     const authorizer = new Authorizer({ tokens, now });
     const exchange: Exchange = async (endpoint, call) => {
-      const { method, repository, path, headers, credentials, ...rest } = call;
-      const target = `/v2/${repository.path}/${path}`;
+      const { repository, path, headers, credentials, push, ...rest } = call;
       const request: HttpRequest = {
         ...rest,
-        method,
-        url: new URL(endpoint.base + target),
-        alternative: endpoint.alternative === undefined ? undefined : new URL(endpoint.alternative + target),
+        ...addressOf(endpoint, repository, path),
         // What comes is hashed as it is.
         headers: { ...userAgent, 'accept-encoding': 'identity', ...headers },
         insecure: endpoint.insecure,
-        reach: 'anywhere',
       };
       try {
+        if (typeof path !== 'string' && !path.trusted) return await redirects(request);
         return await authorizer.send(redirects, request, {
           repository: repository.path,
           credentials: credentialsFor(endpoint, credentials),
+          push,
         });
       } catch (error) {
         throw call.signal?.aborted === true ? cancelled(call.signal, request.url) : error;
@@ -275,6 +324,21 @@ class RemoteRegistries implements ReconfigurableRegistries {
     };
     return { options, transport, insecure, exchange };
   }
+}
+
+/** Where a call goes. */
+function addressOf(
+  endpoint: Endpoint,
+  repository: Repository,
+  path: Call['path'],
+): Pick<HttpRequest, 'url' | 'alternative' | 'reach'> {
+  if (typeof path !== 'string') return { url: path.url, reach: path.reach };
+  const target = `/v2/${repository.path}/${path}`;
+  return {
+    url: new URL(endpoint.base + target),
+    alternative: endpoint.alternative === undefined ? undefined : new URL(endpoint.alternative + target),
+    reach: 'anywhere',
+  };
 }
 
 /** A path or reference that comes from elsewhere than a parsed reference must not lead elsewhere in the registry. */

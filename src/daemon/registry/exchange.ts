@@ -1,15 +1,21 @@
+import type { Access } from './authorization.ts';
 import type { Endpoint } from './endpoints.ts';
 import type { HttpRequest, HttpResponse } from './http.ts';
+import type { UploadLocation } from './location.ts';
 import { familiarName, familiarReference } from './endpoints.ts';
 import type { Subject } from './reason.ts';
 import type { Credentials, Repository } from './registry.ts';
 
 /** What one of a registry's verbs asks of an endpoint. */
-export interface Call extends Pick<HttpRequest, 'headersFor' | 'document' | 'signal'> {
-  readonly method: 'GET' | 'HEAD';
+export interface Call extends Pick<
+  HttpRequest,
+  'method' | 'headersFor' | 'document' | 'signal' | 'body' | 'once' | 'assembles'
+> {
   readonly repository: Repository;
-  /** Below `/v2/<repository>/`. */
-  readonly path: string;
+  /** Below `/v2/<repository>/`, or where an upload goes on. */
+  readonly path: string | UploadLocation;
+  /** Set for what is part of a push. */
+  readonly push?: Access['push'];
   readonly headers?: Readonly<Record<string, string>>;
   readonly credentials: Credentials | undefined;
 }
@@ -23,7 +29,12 @@ export function credentialsFor(endpoint: Endpoint, credentials: Credentials | un
 }
 
 /** What a call is about, in the words of messages. */
-export function subjectOf(endpoint: Endpoint, call: Call, kind: Subject['kind'], reference: string): Subject {
+export function subjectOf(
+  endpoint: Endpoint,
+  call: Pick<Call, 'repository' | 'credentials'>,
+  kind: Subject['kind'],
+  reference: string,
+): Subject {
   const credentials = credentialsFor(endpoint, call.credentials) ?? {};
   return {
     kind,

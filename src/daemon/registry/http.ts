@@ -2,14 +2,18 @@ import { LayerdError } from '../../protocol/errors.ts';
 
 /** One HTTP request to a remote host. */
 export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly url: URL;
   /** Where to try again when nobody answers at the URL: the plain HTTP side of an insecure registry. */
   readonly alternative?: URL | undefined;
   readonly headers: Readonly<Record<string, string>>;
   /** Headers that are meant for one host only, asked for at each hop. */
   readonly headersFor?: ((url: URL) => Readonly<Record<string, string>>) | undefined;
-  readonly body?: string;
+  readonly body?: RequestBody | undefined;
+  /** Not to be sent again after a failure: how much of the body has arrived must be asked for first. */
+  readonly once?: boolean;
+  /** The server assembles and checks what was uploaded before it answers, and may take its time. */
+  readonly assembles?: boolean;
   /** Set when the answer is a document, which is read at once: what it is, and how many bytes it may have. */
   readonly document?: { readonly what: string; readonly limit: number };
   /** Whether the registry that the request is for may be spoken to over plain HTTP. */
@@ -18,6 +22,9 @@ export interface HttpRequest {
   readonly reach: 'anywhere' | 'public';
   readonly signal?: AbortSignal | undefined;
 }
+
+/** What is sent: text or bytes, or where they come from, opened anew for each attempt. */
+export type RequestBody = string | Uint8Array | (() => AsyncIterable<Uint8Array>);
 
 /** The answer. Its body must be read or discarded, else its connection is never used again. */
 export interface HttpResponse {

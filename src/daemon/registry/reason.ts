@@ -104,6 +104,34 @@ export async function refusal(response: HttpResponse, subject: Subject): Promise
   );
 }
 
+/** Turns an answer that says no to a push into an error: the registry's reason as dockerd writes it, and who said so. */
+export async function pushRefusal(
+  response: HttpResponse,
+  { name, authenticated }: Pick<Subject, 'name' | 'authenticated'>,
+): Promise<LayerdError> {
+  const { code, message } = await reasonOf(response);
+  const text = describeReason({ code, message });
+  const { host } = response.url;
+  const login = authenticated ? '' : ", see 'docker login'";
+  switch (code) {
+    case 'UNAUTHORIZED':
+      return new LayerdError(
+        'unauthorized',
+        `${text}: ${host} ${authenticated ? 'refused the' : 'wants'} credentials for a push to ${name}${login}`,
+      );
+    // Registries say this of quotas, too.
+    case 'DENIED':
+      return new LayerdError('forbidden', `${text}: ${host} refuses a push to ${name}${login}`);
+    case 'TOOMANYREQUESTS':
+      return new LayerdError('too-many-requests', `${text}: ${host} limits requests; push ${name} again later`);
+  }
+  const refused = response.status >= 400 && response.status < 500;
+  return new LayerdError(
+    KINDS.get(code) ?? (refused ? 'invalid' : 'unavailable'),
+    `${text}: ${host} answered a push to ${name} with status ${response.status}`,
+  );
+}
+
 /** What an answer's JSON says: `{errors: [{code, message, detail}]}`, or `{details}` as Docker Hub's token server. */
 export function parseReason(body: string): Partial<Reason> {
   let value: unknown;

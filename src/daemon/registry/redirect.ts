@@ -6,16 +6,18 @@ export const MAX_REDIRECTS = 10;
 
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
+const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+
 /**
  * Follows redirects, which registries use to have blobs served from elsewhere. Every hop is chosen by the one before, so
- * each is checked. Only what is read is redirected: the body of a POST holds credentials and goes nowhere else.
+ * each is checked. Only what is read is redirected: what is sent holds credentials, or goes where it was meant to go.
  */
 export function withRedirects(send: Send): Send {
   return async (request) => {
     let hop = request;
     for (let redirects = 0; ; redirects += 1) {
       const response = await send(hop);
-      if (!REDIRECTS.has(response.status) || request.method === 'POST') return response;
+      if (!REDIRECTS.has(response.status) || !READS.has(request.method)) return response;
       await response.discard();
       if (redirects === MAX_REDIRECTS) {
         throw new LayerdError(
@@ -62,11 +64,11 @@ function dropCredentials(headers: HttpRequest['headers'], from: URL, to: URL): H
 }
 
 /** Answers a downgrade: bytes that were asked for over TLS must not come over a wire that anybody can write to. */
-function refuseDowngrade(request: HttpRequest, from: URL, to: URL): void {
+export function refuseDowngrade(request: Pick<HttpRequest, 'insecure'>, from: URL, to: URL): void {
   if (to.protocol === 'https:' || request.insecure) return;
   throw new LayerdError(
     'forbidden',
-    `${describeUrl(from)} redirects to plain HTTP on ${to.host}; it would have to be in insecure-registries`,
+    `${describeUrl(from)} sends us to plain HTTP on ${to.host}; it would have to be in insecure-registries`,
   );
 }
 

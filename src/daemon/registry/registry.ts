@@ -44,6 +44,25 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A blob that is to be pushed. */
+export interface LocalBlob {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  /** Its bytes from the offset on. */
+  open(offset: number): AsyncIterable<Uint8Array>;
+}
+
+/** A manifest or index that is to be pushed, as it was pulled: its bytes are what the digest is of. */
+export interface PushedManifest {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+}
+
+/** How a blob came into a repository. */
+export type Delivery = { readonly how: 'uploaded' | 'present' } | { readonly how: 'mounted'; readonly from: string };
+
 /** The registries, as the rest of the daemon sees them. */
 export interface Registries {
   /** Gets the manifest that a tag or digest names. Its digest is verified when one was asked for. */
@@ -59,6 +78,27 @@ export interface Registries {
     digest: Digest,
     options?: RequestOptions & { readonly offset?: number; readonly avoid?: ReadonlySet<string> },
   ): Promise<RemoteBlob>;
+  /** Whether the registry itself, not a mirror, holds a blob in the repository. As are all of these, for pushing to it. */
+  hasBlob(repository: Repository, digest: Digest, options?: RequestOptions): Promise<boolean>;
+  /** Whether it holds a manifest or index under its digest. */
+  hasManifest(repository: Repository, digest: Digest, options?: RequestOptions): Promise<boolean>;
+  /**
+   * Brings a blob into the repository: not at all where it is, by a mount where one of the repositories `from`, paths on
+   * the same registry, has it, else by an upload that is gone on with when it breaks. `onSent` is told how many bytes the
+   * registry has been sent.
+   */
+  deliver(
+    repository: Repository,
+    blob: LocalBlob,
+    options: RequestOptions & { readonly from: readonly string[]; readonly onSent: (bytes: number) => void },
+  ): Promise<Delivery>;
+  /** Puts a manifest, all of whose blobs are there, under a tag or its digest. */
+  putManifest(
+    repository: Repository,
+    reference: string,
+    manifest: PushedManifest,
+    options?: RequestOptions,
+  ): Promise<void>;
   /** All tags of a repository, page by page. */
   tags(repository: Repository, options?: RequestOptions): AsyncIterable<string>;
   /** Docker Hub's last known pull limit and what is left of it, by registry. */

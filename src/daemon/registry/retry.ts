@@ -42,8 +42,8 @@ export function withRetries(
   };
   return async (request) => {
     for (let attempt = 1; ; attempt += 1) {
-      const backoff = random() * Math.min(MAX_DELAY, BASE_DELAY * 2 ** (attempt - 1));
-      const isLast = attempt >= maxAttempts;
+      const backoff = backoffOf(attempt, random);
+      const isLast = attempt >= maxAttempts || request.once === true;
       let response: HttpResponse;
       try {
         response = await send(request);
@@ -56,15 +56,29 @@ export function withRetries(
       }
       if (isLast || !isWorthRetrying(response.status)) return response;
       await response.discard();
-      const asked = retryAfter(header(response, 'retry-after'), now());
-      const wait = asked === undefined ? backoff : Math.min(asked, MAX_RETRY_AFTER) + random() * BASE_DELAY;
+      const wait = askedPause(response, now(), random) ?? backoff;
       await pause(request, attempt, wait, `status ${response.status}`);
     }
   };
 }
 
+/** The pause before the attempt after this one, in milliseconds. */
+export function backoffOf(attempt: number, random: () => number): number {
+  return random() * Math.min(MAX_DELAY, BASE_DELAY * 2 ** (attempt - 1));
+}
+
+/** The pause that an answer asks for, in milliseconds; undefined when it asks for none. */
+export function askedPause(
+  response: Pick<HttpResponse, 'headers'>,
+  now: number,
+  random: () => number,
+): number | undefined {
+  const asked = retryAfter(header(response, 'retry-after'), now);
+  return asked === undefined ? undefined : Math.min(asked, MAX_RETRY_AFTER) + random() * BASE_DELAY;
+}
+
 /** Whether the same request may have another answer soon. */
-function isWorthRetrying(status: number): boolean {
+export function isWorthRetrying(status: number): boolean {
   return status === 429 || (status >= 500 && status !== 501 && status !== 505);
 }
 

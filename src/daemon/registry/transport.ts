@@ -1,8 +1,9 @@
+import { Readable } from 'node:stream';
 import type { Dispatcher, Pool as UndiciPool, buildConnector } from 'undici';
 import { bareAddress, type AddressClass } from './address.ts';
 import { readCertificates, type Certificates } from './certificates.ts';
 import { connectionError } from './connection-error.ts';
-import { cancelled, type HttpRequest, type HttpResponse } from './http.ts';
+import { cancelled, type HttpRequest, type HttpResponse, type RequestBody } from './http.ts';
 import type { InsecureRegistries } from './insecure.ts';
 import { addressesOf, checkLiteral, guardedLookup, type AddressRule, type Lookup } from './lookup.ts';
 import { proxyAuthorization, type ProxySelector } from './proxies.ts';
@@ -11,13 +12,15 @@ import { proxyAuthorization, type ProxySelector } from './proxies.ts';
 export interface Timeouts {
   /** Until a connection stands, TLS included. */
   readonly connect: number;
-  /** From the request until the headers of the answer. */
+  /** From the request until the headers of the answer; while a body is taken up, from its last piece. */
   readonly headers: number;
+  /** The same, where the server assembles an upload first: one in an object store copies it whole. */
+  readonly assembly: number;
   /** Between two pieces of a body; while the reader is the slow one, the time does not run. */
   readonly stall: number;
 }
 
-export const TIMEOUTS: Timeouts = { connect: 10_000, headers: 30_000, stall: 30_000 };
+export const TIMEOUTS: Timeouts = { connect: 10_000, headers: 30_000, assembly: 300_000, stall: 30_000 };
 
 /** How long an idle connection is kept: 30 s, in milliseconds. */
 const KEEP_ALIVE = 30_000;
@@ -64,10 +67,16 @@ export class Transport {
   async send(request: HttpRequest): Promise<HttpResponse> {
     const { url, signal } = request;
     if (signal?.aborted === true) throw cancelled(signal, url);
+    const headersTimeout = request.assembles === true ? this.#timeouts.assembly : this.#timeouts.headers;
     const failure = (error: unknown): Error =>
       signal?.aborted === true
         ? cancelled(signal, url)
-        : connectionError(error, url, this.#timeouts, this.#proxyFor(url)?.origin);
+        : connectionError(
+            error,
+            url,
+            { headers: headersTimeout, stall: this.#timeouts.stall },
+            this.#proxyFor(url)?.origin,
+          );
     try {
       const pool = await this.#poolFor(request);
       const { statusCode, headers, body } = await pool.dispatcher.request({
@@ -75,9 +84,9 @@ export class Transport {
         path: `${url.pathname}${url.search}`,
         method: request.method,
         headers: { ...request.headers, ...request.headersFor?.(url) },
-        ...(request.body === undefined ? {} : { body: request.body }),
+        ...(request.body === undefined ? {} : { body: openBody(request.body) }),
         ...(signal === undefined ? {} : { signal }),
-        headersTimeout: this.#timeouts.headers,
+        headersTimeout,
         bodyTimeout: this.#timeouts.stall,
       });
       return {
@@ -261,6 +270,11 @@ function endingWithError(connector: buildConnector.connector): buildConnector.co
 }
 
 const ANYWHERE: AddressRule = { allows: () => true, all: false, refusal: 'it has no address' };
+
+/** What the library sends. A stream asks for a piece only when the last one is on its way. */
+function openBody(body: RequestBody): string | Uint8Array | Readable {
+  return typeof body === 'function' ? Readable.from(body(), { highWaterMark: 1 }) : body;
+}
 
 /** The body, with its errors in our words. A reader that stops early closes the connection. */
 async function* guardBody(
