@@ -80,6 +80,7 @@ export class LayerProgress {
         this.#downloaded = true;
         break;
       case 'downloading':
+      case 'uploading':
       case 'done':
       case 'failed':
         break;

@@ -14,9 +14,9 @@ export interface TransferRequest {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
-  /** Bytes still to be received, as far as is known: what an earlier transfer left is not fetched again. */
+  /** Bytes still to be moved, as far as is known: what an earlier transfer left is not fetched again. */
   readonly remaining: number;
-  /** What is done with the bytes. Documents do not count against the limit on downloads. */
+  /** What is done with the bytes. Documents do not count against the limit on layers. */
   readonly kind: 'layer' | 'blob' | 'document';
 }
 
@@ -27,17 +27,17 @@ export interface TransferControl {
   update(status: Partial<Pick<TransferStatus, 'state' | 'received' | 'unpacked' | 'attempts' | 'lastError'>>): void;
 }
 
-/** Fetches the blob from one source until it is committed. */
-export type TransferWork<Source> = (
-  request: TransferRequest,
+/** Moves the blob with one party's source until it is where it was to go. */
+export type TransferWork<Source, Request extends TransferRequest = TransferRequest, Result = void> = (
+  request: Request,
   source: Source,
   control: TransferControl,
-) => Promise<void>;
+) => Promise<Result>;
 
 /** One party's wish for a transfer. */
-export interface Interest {
+export interface Interest<Result = void> {
   /** Settles with the transfer: rejects when it failed for every source, or when the interest was released. */
-  readonly done: Promise<void>;
+  readonly done: Promise<Result>;
   /**
    * Lets go of the transfer; it stops when this was the last interest. Resolves when it has stopped then, and nothing
    * writes to the blob's files any more. Harmless after the end.
@@ -46,16 +46,23 @@ export interface Interest {
 }
 
 /**
- * The daemon's one queue of downloads, whoever asks: at most one transfer per digest, at most `concurrency` layers under
- * way. {@link TransferState} tells a transfer's life.
+ * The daemon's one queue in a direction, downloads or uploads, whoever asks: at most one transfer of the same thing, at
+ * most `concurrency` layers under way. {@link TransferState} tells a transfer's life.
  */
-export class TransferQueue<Source> {
-  readonly #work: TransferWork<Source>;
+export class TransferQueue<Source, Request extends TransferRequest = TransferRequest, Result = void> {
+  readonly #work: TransferWork<Source, Request, Result>;
+  readonly #keyOf: (request: Request) => string;
   readonly #lanes: { readonly bulk: PQueue; readonly document: PQueue };
-  readonly #transfers = new Map<Digest, Transfer<Source>>();
+  readonly #transfers = new Map<string, Transfer<Source, Request, Result>>();
 
-  constructor(options: { concurrency: number; work: TransferWork<Source> }) {
+  /** `keyOf`: what is the same for requests that one transfer answers; without it, the digest. */
+  constructor(options: {
+    concurrency: number;
+    work: TransferWork<Source, Request, Result>;
+    keyOf?: (request: Request) => string;
+  }) {
     this.#work = options.work;
+    this.#keyOf = options.keyOf ?? ((request) => request.digest);
     this.#lanes = {
       bulk: new PQueue({ concurrency: options.concurrency }),
       document: new PQueue({ concurrency: DOCUMENT_LANE }),
@@ -68,17 +75,18 @@ export class TransferQueue<Source> {
   }
 
   /** Joins the transfer of a blob, starting it if there is none. `observe` is told the latest status, often. */
-  join(request: TransferRequest, source: Source, observe: (status: TransferStatus) => void): Interest {
-    const present = this.#transfers.get(request.digest);
+  join(request: Request, source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
+    const key = this.#keyOf(request);
+    const present = this.#transfers.get(key);
     if (present !== undefined && !present.stopped) return present.join(source, observe);
     const transfer = new Transfer(request, this.#work, present?.ended);
-    this.#transfers.set(request.digest, transfer);
+    this.#transfers.set(key, transfer);
     const priority = request.remaining <= NEARLY_COMPLETE_BYTES ? 1 : 0;
     void this.#lanes[request.kind === 'document' ? 'document' : 'bulk']
       .add(() => transfer.run(), { priority })
       .then(() => {
-        // Only its own entry: once stopped, another transfer of the digest may have taken its place.
-        if (this.#transfers.get(request.digest) === transfer) this.#transfers.delete(request.digest);
+        // Only its own entry: once stopped, another transfer of the same may have taken its place.
+        if (this.#transfers.get(key) === transfer) this.#transfers.delete(key);
       });
     return transfer.join(source, observe);
   }
@@ -86,32 +94,38 @@ export class TransferQueue<Source> {
   /** Stops every transfer; what arrived stays on disk. Resolves when the last one has let go of its files. */
   async close(): Promise<void> {
     for (const transfer of this.#transfers.values()) {
-      transfer.stop(new LayerdError('unavailable', 'the daemon is shutting down; pull again to resume'));
+      transfer.stop(
+        new LayerdError('unavailable', 'the daemon is shutting down; run the same command again to resume'),
+      );
     }
     await Promise.all(Object.values(this.#lanes).map((lane) => lane.onIdle()));
   }
 }
 
-interface Party<Source> {
+interface Party<Source, Result> {
   readonly source: Source;
   readonly observe: (status: TransferStatus) => void;
-  readonly resolve: (value: undefined) => void;
+  readonly resolve: (value: Result) => void;
   readonly reject: (error: unknown) => void;
   /** What came of this party's source. */
   failure?: Error;
 }
 
-class Transfer<Source> {
-  readonly #request: TransferRequest;
-  readonly #work: TransferWork<Source>;
+class Transfer<Source, Request extends TransferRequest, Result> {
+  readonly #request: Request;
+  readonly #work: TransferWork<Source, Request, Result>;
   readonly #abort = new AbortController();
-  readonly #parties = new Set<Party<Source>>();
+  readonly #parties = new Set<Party<Source, Result>>();
   #status: TransferStatus;
   readonly #predecessor: Promise<void>;
   #running: Promise<void> | undefined;
 
-  /** `predecessor`: end of a stopped transfer of the same digest, which still has the ingest's file open. */
-  constructor(request: TransferRequest, work: TransferWork<Source>, predecessor: Promise<void> = Promise.resolve()) {
+  /** `predecessor`: end of a stopped transfer of the same, which still has the ingest's file open. */
+  constructor(
+    request: Request,
+    work: TransferWork<Source, Request, Result>,
+    predecessor: Promise<void> = Promise.resolve(),
+  ) {
     this.#request = request;
     this.#work = work;
     this.#predecessor = predecessor;
@@ -139,9 +153,9 @@ class Transfer<Source> {
     return this.#running ?? this.#predecessor;
   }
 
-  join(source: Source, observe: (status: TransferStatus) => void): Interest {
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-    const party: Party<Source> = { source, observe, resolve, reject };
+  join(source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result>();
+    const party: Party<Source, Result> = { source, observe, resolve, reject };
     // A party that has released its interest need not look at the end any more.
     promise.catch(() => undefined);
     this.#parties.add(party);
@@ -163,7 +177,7 @@ class Transfer<Source> {
     this.#abort.abort();
   }
 
-  /** Runs until the blob is committed, every source has failed, or nobody is left. Never rejects. */
+  /** Runs until the blob is where it was to go, every source has failed, or nobody is left. Never rejects. */
   run(): Promise<void> {
     // At once, since what the work does first may take a while: what is told as waiting really waits behind others.
     if (!this.#abort.signal.aborted) this.#update({ state: 'downloading' });
@@ -180,11 +194,11 @@ class Transfer<Source> {
         return;
       }
       try {
-        await this.#work(this.#request, party.source, {
+        const result = await this.#work(this.#request, party.source, {
           signal: this.#abort.signal,
           update: (status) => this.#update(status),
         });
-        this.#succeed();
+        this.#succeed(result);
         return;
       } catch (error) {
         // Another party may have other credentials or another mirror: the blob is the same wherever it comes from.
@@ -194,9 +208,9 @@ class Transfer<Source> {
     }
   }
 
-  #succeed(): void {
+  #succeed(result: Result): void {
     this.#update({ state: 'done' });
-    for (const party of this.#parties) party.resolve(undefined);
+    for (const party of this.#parties) party.resolve(result);
     this.#parties.clear();
   }
 

@@ -1,25 +1,35 @@
 import type { Digest } from '../../protocol/digest.ts';
 
 /**
- * The movement of one blob into the store: one per digest for the whole daemon, whoever asks. Its life:
+ * The movement of one blob into the store: one per digest for the whole daemon, whoever asks; or out of it, one per
+ * digest and repository. Its life:
  *
- * - *waiting*: in the daemon's queue, behind `max-concurrent-downloads` others;
+ * - *waiting*: in the daemon's queue, behind `max-concurrent-downloads`, or `max-concurrent-uploads`, others;
  * - *downloading*: bytes arrive, are hashed and unpacked as they pass;
  * - *retrying*: an attempt failed, for the last error, and the next one is about to begin;
  * - *verifying*, *extracting*: all bytes are here; the rest of the work on them is done;
+ * - or *uploading*: bytes leave;
  * - *done*, or *failed*.
  *
  * Everyone who wants the blob *joins* the transfer and holds an interest in it, with sources (a repository and
  * credentials) of their own. It goes on while anybody is left. When the source it uses fails, it goes on with the next
  * interest's; it fails only when all of them have. When the last interest is released it stops, and what arrived stays.
  */
-export type TransferState = 'waiting' | 'downloading' | 'retrying' | 'verifying' | 'extracting' | 'done' | 'failed';
+export type TransferState =
+  | 'waiting'
+  | 'downloading'
+  | 'retrying'
+  | 'verifying'
+  | 'extracting'
+  | 'uploading'
+  | 'done'
+  | 'failed';
 
 /** The latest of a transfer; what is shown of it is coalesced from this, never queued. */
 export interface TransferStatus {
   readonly digest: Digest;
   readonly state: TransferState;
-  /** Bytes received of the blob, those of an earlier attempt included. */
+  /** Bytes received of the blob, those of an earlier attempt included; of an upload, bytes sent. */
   readonly received: number;
   /** Bytes unpacked of the blob. */
   readonly unpacked: number;

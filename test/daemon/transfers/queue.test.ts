@@ -177,4 +177,19 @@ describe('the transfer queue', () => {
     await closed;
     assert.equal(runs.length, 1);
   });
+
+  it('knows by its key what is the same, and gives everyone the result', async () => {
+    const started: string[] = [];
+    const queue = new TransferQueue<string, TransferRequest & { readonly to: string }, string>({
+      concurrency: 3,
+      keyOf: ({ digest, to }) => `${to} ${digest}`,
+      work: ({ to }) => {
+        started.push(to);
+        return Promise.resolve(`at ${to}`);
+      },
+    });
+    const join = (to: string): Promise<string> => queue.join({ ...request('a'), to }, 'source', ignore).done;
+    assert.deepEqual(await Promise.all([join('one'), join('two'), join('one')]), ['at one', 'at two', 'at one']);
+    assert.deepEqual(started, ['one', 'two']);
+  });
 });
