@@ -17,10 +17,12 @@ import { Images } from './images/images.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { hostPlatform } from './images/platform.ts';
 import { Puller } from './images/pull.ts';
+import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
 import { Restorer } from './images/restore.ts';
 import { ImageStore } from './images/store.ts';
 import { Tagger } from './images/tag.ts';
+import { Uploader, uploadKey, type UploadQueue } from './images/upload.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
@@ -49,6 +51,7 @@ export class Engine {
   readonly #version: string;
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
+  readonly #uploads: UploadQueue;
   readonly #registries: ReconfigurableRegistries;
   readonly #unpacker: Unpacker;
   readonly #content: ContentStore;
@@ -95,6 +98,12 @@ export class Engine {
       concurrency: config.maxConcurrentDownloads,
       work: (request, source, control) => fetcher.fetch(request, source, control),
     });
+    const uploader = new Uploader({ db, content, registries });
+    const uploads: UploadQueue = new TransferQueue({
+      concurrency: config.maxConcurrentUploads,
+      work: (request, source, control) => uploader.upload(request, source, control),
+      keyOf: uploadKey,
+    });
     const layout = new LayoutIndex({
       db,
       root: dataRoot,
@@ -127,6 +136,7 @@ export class Engine {
         return collector.collect(candidates);
       },
     });
+    const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const remote = new RemoteImages(registries);
     this.#events = events;
@@ -138,11 +148,12 @@ export class Engine {
     this.#registries = registries;
     this.#unpacker = unpacker;
     this.#transfers = transfers;
+    this.#uploads = uploads;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, remover, tagger, remote, host }),
+      images: new Images({ store, puller, pusher, remover, tagger, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
@@ -178,6 +189,7 @@ export class Engine {
   reload(config: Config): void {
     this.#config = config;
     this.#transfers.concurrency = config.maxConcurrentDownloads;
+    this.#uploads.concurrency = config.maxConcurrentUploads;
     this.#unpacker.concurrency = config.maxConcurrentDownloads;
     this.#registries.reconfigure(registryOptions(config, this.#version));
   }
@@ -187,7 +199,7 @@ export class Engine {
     clearInterval(this.#timer);
     this.#restorer.stop();
     this.#events.close();
-    await this.#transfers.close();
+    await Promise.all([this.#transfers.close(), this.#uploads.close()]);
   }
 
   /** Lets go of everything, once no request is under way any more. */

@@ -1,5 +1,10 @@
 import type { IncomingMessage } from 'node:http';
+import { finished } from 'node:stream/promises';
+import { LayerdError } from '../../protocol/errors.ts';
 import type { Credentials } from '../registry/registry.ts';
+
+/** Credentials in a body, in bytes: 64 KiB. */
+const MAX_BODY_BYTES = 64 * 1024;
 
 /**
  * The credentials of X-Registry-Auth: base64url (or, from some clients, plain base64) of a JSON object. Clients send
@@ -8,7 +13,45 @@ import type { Credentials } from '../registry/registry.ts';
 export function credentialsOf(request: IncomingMessage): Credentials | undefined {
   const header = request.headers['x-registry-auth'];
   if (typeof header !== 'string' || header === '') return undefined;
-  const fields = decode(header);
+  return credentialsIn(decode(header));
+}
+
+/**
+ * The credentials of a push, which has to say whose it is, if only with an empty header's worth: in X-Registry-Auth, or in
+ * the body as JSON, where some clients put it still. Throws `invalid` where there is neither, as dockerd does.
+ */
+export async function pushCredentials(request: IncomingMessage): Promise<Credentials | undefined> {
+  if (request.headers['x-registry-auth'] !== undefined) return credentialsOf(request);
+  const body = await bodyOf(request);
+  let fields: unknown;
+  try {
+    fields = JSON.parse(body);
+  } catch (error) {
+    throw new LayerdError(
+      'invalid',
+      `bad parameters and missing X-Registry-Auth: send the header, as base64url of a JSON object; {} for no account`,
+      { cause: error },
+    );
+  }
+  return credentialsIn(typeof fields === 'object' && fields !== null ? (fields as Record<string, unknown>) : {});
+}
+
+/** A short body as text; what is longer than any credentials is cut, and then no JSON. */
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  if (request.readableEnded) return '';
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Beside the reader that discards every body: it must not be taken over.
+  request.on('data', (chunk: Buffer) => {
+    size += chunk.length;
+    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
+  });
+  request.resume();
+  await finished(request, { writable: false });
+  return Buffer.concat(chunks).toString();
+}
+
+function credentialsIn(fields: Record<string, unknown>): Credentials | undefined {
   const [user, secret] = splitBasic(fields['auth']);
   const known = {
     username: text(fields['username']) ?? user,

@@ -1,11 +1,13 @@
 import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
+import type { ProgressMessage } from '../../protocol/progress.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
+import type { PushRequest } from '../images/push.ts';
 import { familiarName, parseImageAndTag, parseReference, withTag, type Reference } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
-import { credentialsOf } from './credentials.ts';
+import { credentialsOf, pushCredentials } from './credentials.ts';
 import { failureOf } from './errors.ts';
 import { imageName } from './names.ts';
 import { flag, named, platform, platforms } from './parameters.ts';
@@ -84,19 +86,36 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
 
   router.post(
     '/images/create',
-    serve(async (call) => {
+    serve((call) => {
       const request = pullRequest(call);
-      const stream = new ProgressStream(call.response);
-      try {
-        await images.pull(request, (message) => stream.send(message));
-      } catch (error) {
-        if (!stream.begun || request.signal.aborted) throw withoutPrompt(error);
-        stream.end(failureOf(error, call, log).message);
-        return;
-      }
-      stream.end();
+      return streamed(call, (progress) => images.pull(request, progress));
     }),
   );
+
+  router.post(
+    '/images/*name/push',
+    serve(async (call) => {
+      const request = await pushRequest(call);
+      return streamed(call, (progress) => images.push(request, progress));
+    }),
+  );
+
+  /** Answers with the progress of the work, line by line; with a status if it fails before the first. */
+  async function streamed(
+    call: Call,
+    work: (progress: (message: ProgressMessage) => void | Promise<void>) => Promise<void>,
+  ): Promise<void> {
+    const { signal } = call;
+    const stream = new ProgressStream(call.response);
+    try {
+      await work((message) => stream.send(message));
+    } catch (error) {
+      if (!stream.begun || signal.aborted) throw withoutPrompt(error);
+      stream.end(failureOf(error, call, log).message);
+      return;
+    }
+    stream.end();
+  }
 
   return router;
 }
@@ -150,6 +169,19 @@ function pullRequest(call: Call): PullRequest {
     all: reference.tag === undefined && reference.digest === undefined,
     platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
+    signal: call.signal,
+  };
+}
+
+/** What to push: the tag of its own parameter, else the name's, else all tags there are, as dockerd has it. */
+async function pushRequest(call: Call): Promise<PushRequest> {
+  const { query, version } = call;
+  const reference = named('name', () => parseReference(nameOf(call)));
+  const tag = query.get('tag') ?? '';
+  return {
+    reference: tag === '' ? reference : named('tag', () => withTag(reference, tag)),
+    platform: version < Since.pushPlatform ? undefined : platform(query, 'platform'),
+    credentials: await pushCredentials(call.request),
     signal: call.signal,
   };
 }

@@ -12,6 +12,7 @@ import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest } from '../registry/registry.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
+import type { PushRequest } from '../images/push.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -49,6 +50,8 @@ export interface ImageOperations {
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Pushes a tag, or all tags of a repository. An error before the first message becomes the answer's status. */
+  push(request: PushRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,

@@ -57,6 +57,7 @@ export const Since = {
   listManifests: 47,
   inspectManifests: 48,
   historyPlatform: 48,
+  pushPlatform: 46,
   inspectPlatform: 49,
   deletePlatforms: 50,
   identity: 54,

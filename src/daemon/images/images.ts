@@ -9,6 +9,7 @@ import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
+import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { ImageRemover } from './remove.ts';
 import type { ImageStore } from './store.ts';
@@ -18,6 +19,7 @@ import type { Tagger } from './tag.ts';
 export class Images {
   readonly #store: ImageStore;
   readonly #puller: Puller;
+  readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
   readonly #tagger: Tagger;
   readonly #remote: RemoteImages;
@@ -26,6 +28,7 @@ export class Images {
   constructor(parts: {
     store: ImageStore;
     puller: Puller;
+    pusher: Pusher;
     remover: ImageRemover;
     tagger: Tagger;
     remote: RemoteImages;
@@ -33,6 +36,7 @@ export class Images {
   }) {
     this.#store = parts.store;
     this.#puller = parts.puller;
+    this.#pusher = parts.pusher;
     this.#remover = parts.remover;
     this.#tagger = parts.tagger;
     this.#remote = parts.remote;
@@ -83,6 +87,10 @@ export class Images {
       },
       progress,
     );
+  }
+
+  push(request: PushRequest, progress: ProgressSink): Promise<void> {
+    return this.#pusher.push(request, progress);
   }
 
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {

@@ -14,6 +14,9 @@ const REASON_LENGTH = 54;
 /** Characters between the brackets of a drawn bar. */
 const BAR_WIDTH = 50;
 
+/** States in which a bar moves. */
+const BARS: ReadonlySet<TransferState> = new Set(['downloading', 'extracting', 'uploading']);
+
 /** Turns the states of one layer's transfer into the lines that clients of the Engine API know. */
 export class LayerProgress {
   readonly #id: string;
@@ -33,18 +36,18 @@ export class LayerProgress {
 
   /** The first line of a layer that is not here yet. */
   begin(): void {
-    this.#say('Pulling fs layer');
+    this.say('Pulling fs layer');
   }
 
   /** The only line of a layer that is here. */
   exists(): void {
-    this.#say('Already exists');
+    this.say('Already exists');
   }
 
   /** The last line, once the layer is stored and unpacked. */
   complete(): void {
-    if (!this.#downloaded) this.#say('Download complete');
-    this.#say('Pull complete');
+    if (!this.#downloaded) this.say('Download complete');
+    this.say('Pull complete');
   }
 
   update(status: TransferStatus): void {
@@ -52,7 +55,7 @@ export class LayerProgress {
     this.#state = status.state;
     this.#latest = status;
     if (changed) this.#begin(status);
-    if (status.state === 'downloading' || status.state === 'extracting') this.#moveBar(changed);
+    if (BARS.has(status.state)) this.#moveBar(changed);
   }
 
   /** Says nothing more of its own accord: the transfer has ended, well or not. */
@@ -65,18 +68,18 @@ export class LayerProgress {
   #begin({ state, lastError = '' }: TransferStatus): void {
     switch (state) {
       case 'waiting':
-        this.#say('Waiting');
+        this.say('Waiting');
         break;
       case 'retrying':
-        this.#say(
+        this.say(
           `Retrying: ${lastError.length > REASON_LENGTH ? `${lastError.slice(0, REASON_LENGTH - 1)}…` : lastError}`,
         );
         break;
       case 'verifying':
-        this.#say('Verifying Checksum');
+        this.say('Verifying Checksum');
         break;
       case 'extracting':
-        this.#say('Download complete');
+        this.say('Download complete');
         this.#downloaded = true;
         break;
       case 'downloading':
@@ -101,9 +104,11 @@ export class LayerProgress {
     const latest = this.#latest;
     if (latest?.state === 'downloading') this.#bar('Downloading', latest.received, latest.total);
     if (latest?.state === 'extracting') this.#bar('Extracting', latest.unpacked, latest.total);
+    if (latest?.state === 'uploading') this.#bar('Pushing', latest.received, latest.total);
   }
 
-  #say(status: string): void {
+  /** A line of its own, without a bar. */
+  say(status: string): void {
     this.#sink({ status, progressDetail: {}, id: this.#id });
   }
 

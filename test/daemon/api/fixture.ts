@@ -26,7 +26,7 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'distribution' | 'remoteManifest'>;
+export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'remoteManifest'>;
 
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
@@ -42,6 +42,7 @@ export class Fixture implements AsyncDisposable {
   /** What registries answer. */
   remote: Remote = {
     pull: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    push: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
   };
@@ -129,6 +130,7 @@ export class Fixture implements AsyncDisposable {
         tag: (name, reference) => tagger.tag(name, reference),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
+        push: (...request) => this.remote.push(...request),
         remoteManifest: (...request) => this.remote.remoteManifest(...request),
         distribution: (...request) => this.remote.distribution(...request),
       },

@@ -272,6 +272,7 @@ describe('the API over its socket', () => {
         'GET /images/{name}/history',
         'DELETE /images/{name}',
         'POST /images/{name}/tag',
+        'POST /images/{name}/push',
         'GET /info',
         'GET /version',
         'GET /_ping',

@@ -305,20 +305,34 @@ async function startKeeper(cuts: number[], range?: string): Promise<Server & { r
       response.writeHead(status, { Location: '/upload', ...headers }).end();
     };
     switch (request.method) {
-      case 'HEAD':
-        { answer(404); return; }
+      case 'HEAD': {
+        answer(404);
+        return;
+      }
       case 'POST':
         chunks = [];
-        { answer(202); return; }
-      case 'GET':
-        { answer(204, { Range: range ?? `0-${received().length - 1}` }); return; }
-      case 'DELETE':
-        { answer(204); return; }
-      case 'PUT':
-        { answer(201); return; }
+        {
+          answer(202);
+          return;
+        }
+      case 'GET': {
+        answer(204, { Range: range ?? `0-${received().length - 1}` });
+        return;
+      }
+      case 'DELETE': {
+        answer(204);
+        return;
+      }
+      case 'PUT': {
+        answer(201);
+        return;
+      }
     }
     const start = Number(/^\d+/.exec(request.headers['content-range'] ?? '')?.[0]);
-    if (start !== received().length) { answer(416); return; }
+    if (start !== received().length) {
+      answer(416);
+      return;
+    }
     const cut = cuts.shift() ?? Infinity;
     request.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
