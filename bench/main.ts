@@ -13,6 +13,7 @@ import { MissingPeer, type Peer } from './peers/peer.ts';
 import { Podman } from './peers/podman.ts';
 import { report } from './report.ts';
 import { pull } from './scenarios/pull.ts';
+import { push } from './scenarios/push.ts';
 import { remove } from './scenarios/remove.ts';
 import { thousand } from './scenarios/thousand.ts';
 import { together } from './scenarios/together.ts';
@@ -20,6 +21,7 @@ import { together } from './scenarios/together.ts';
 const SCENARIOS: Readonly<Record<string, (context: Context) => Promise<Figure[]>>> = {
   pull,
   together,
+  push,
   remove,
   thousand,
 };
@@ -28,6 +30,8 @@ const PEERS: Readonly<Record<string, () => Promise<Peer>>> = {
   dockerd: () => Dockerd.start(),
   podman: () => Podman.start(),
 };
+/** Scenarios without any of them. */
+const ALONE: ReadonlySet<string> = new Set(['push', 'thousand']);
 const USAGE = `Usage: npm run bench -- [OPTIONS]
 
   --only LIST       scenarios: ${Object.keys(SCENARIOS).join(', ')} (default: all)
@@ -79,7 +83,7 @@ async function bench(): Promise<void> {
   const engines: Record<string, string> = { layerd: layerd.version };
   const peers = new Map<string, Peer>();
   // Only scenarios that compare need the others.
-  const compared = scenarios.some((name) => name !== 'thousand') ? peerNames : [];
+  const compared = scenarios.some((name) => !ALONE.has(name)) ? peerNames : [];
   for (const name of compared) {
     try {
       const peer = cleanup.use(await PEERS[name]?.());

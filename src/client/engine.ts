@@ -67,6 +67,13 @@ export interface PullOptions extends AuthOptions {
   readonly allTags?: boolean | undefined;
 }
 
+export interface PushOptions extends AuthOptions {
+  /** Push only that platform, `os/arch[/variant]`. Needs API 1.46. */
+  readonly platform?: string | undefined;
+  /** Push every tag of the repository. */
+  readonly allTags?: boolean | undefined;
+}
+
 /** Filters by name; values of one name are alternatives, names must all hold. */
 export type Filters = Readonly<Record<string, readonly string[]>>;
 
@@ -201,15 +208,26 @@ export class LayerdClient implements AsyncDisposable {
       { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
       options,
     );
-    const messages = parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal));
-    for await (const message of messages) {
-      const failure = message.errorDetail?.message ?? message.error;
-      if (failure !== undefined) {
-        const code = message.errorDetail?.code;
-        throw new EngineError(code === undefined ? 'internal' : kindOfStatus(code), failure);
-      }
-      yield message;
+    yield* this.#progress(response, options);
+  }
+
+  /**
+   * Pushes an image, or all tags of a repository, telling what happens on the way. Leaving the iteration or aborting stops
+   * this client's interest, and uploads that nobody else waits for. Throws when the push fails, the failure the stream
+   * tells of included.
+   */
+  async *push(reference: string, options: PushOptions = {}): AsyncGenerator<ProgressMessage, void, undefined> {
+    const { tag = DEFAULT_TAG, digest, ...repository } = parseReference(reference);
+    if (digest !== undefined) throw new LayerdError('invalid', 'cannot push a digest reference');
+    const query = new URLSearchParams(options.allTags === true ? {} : { tag });
+    if (options.platform !== undefined) {
+      await this.#need('1.46', 'pushing one platform', options);
+      query.set('platform', JSON.stringify(parsePlatform(options.platform)));
     }
+    const path = `/images/${encodeName(familiarName(repository))}/push`;
+    // A push has to say whose it is, also where that is nobody's.
+    const headers = authHeader(options.auth ?? {});
+    yield* this.#progress(await this.#send({ method: 'POST', path, query, headers }, options), options);
   }
 
   /** Lists images. */
@@ -333,6 +351,18 @@ export class LayerdClient implements AsyncDisposable {
   async #send(call: Call, options: CallOptions): Promise<IncomingMessage> {
     const version = await this.apiVersion(options);
     return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
+  }
+
+  /** The messages of a stream of progress; throws the failure that it tells of. */
+  async *#progress(response: IncomingMessage, options: CallOptions): AsyncGenerator<ProgressMessage, void, undefined> {
+    for await (const message of parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal))) {
+      const failure = message.errorDetail?.message ?? message.error;
+      if (failure !== undefined) {
+        const code = message.errorDetail?.code;
+        throw new EngineError(code === undefined ? 'internal' : kindOfStatus(code), failure);
+      }
+      yield message;
+    }
   }
 
   /** Sends a request and parses its whole answer, which the caller knows to be one document. */

@@ -19,6 +19,7 @@ export {
   type ManifestDocument,
   type Ping,
   type PullOptions,
+  type PushOptions,
   type RegistryAuth,
   type RemoveOptions,
   type SystemInfo,

@@ -68,7 +68,7 @@ function oneLine(text: string): string {
 
 function programOf(out: Output): Command {
   const program = new Command('layerctl')
-    .description('Pull, list, inspect and remove container images through the daemon layerd.')
+    .description('Pull, push, list, inspect and remove container images through the daemon layerd.')
     .usage('[OPTIONS] COMMAND')
     .version(`layerctl version ${packageVersion()}`, '-v, --version', 'Print the version and quit')
     .helpOption('--help', 'Show help')

@@ -295,6 +295,62 @@ describe('layerctl', () => {
     );
   });
 
+  it('push prints a line for each change, and with -q the name alone', async (context) => {
+    const script: Script = ({ path }, response) => {
+      if (!path.endsWith('/push')) return;
+      stream(response, [
+        { status: 'The push refers to repository [docker.io/team/app]' },
+        { status: 'Preparing', progressDetail: {}, id: 'aaa' },
+        { status: 'Pushing', progressDetail: { current: 5, total: 10 }, id: 'aaa' },
+        { status: 'Pushed', progressDetail: {}, id: 'aaa' },
+        { status: '1: digest: sha256:b size: 9' },
+        { progressDetail: {}, aux: { Tag: '1', Digest: 'sha256:b', Size: 9 } },
+      ]);
+    };
+    const { seen, out, err, status } = await run(context, script, ['push', 'team/app:1']);
+    assert.deepEqual([status, err], [0, '']);
+    assert.equal(
+      out,
+      'The push refers to repository [docker.io/team/app]\naaa: Preparing\naaa: Pushed\n1: digest: sha256:b size: 9\n',
+    );
+    assert.deepEqual([seen[0]?.path, seen[0]?.query.get('tag')], ['/images/team/app/push', '1']);
+    assert.equal(seen[0]?.headers['x-registry-auth'], 'e30=');
+    assert.equal((await run(context, script, ['image', 'push', '-q', 'team/app:1'])).out, 'docker.io/team/app:1\n');
+    const all = await run(context, script, ['push', '-a', 'team/app']);
+    assert.deepEqual([all.seen[0]?.query.has('tag'), all.status], [false, 0]);
+    const one = await run(context, script, ['push', '--platform', 'linux/arm64', 'team/app']);
+    assert.match(one.out, /^Using default tag: latest\n/);
+    assert.deepEqual(JSON.parse(one.seen[0]?.query.get('platform') ?? ''), { os: 'linux', architecture: 'arm64' });
+    for (const args of [['-a', 'team/app:1'], [`team/app@sha256:${'a'.repeat(64)}`]]) {
+      const refused = await run(context, script, ['push', ...args]);
+      assert.deepEqual([refused.status, refused.seen.length], [2, 0], args.join(' '));
+    }
+  });
+
+  it('push says what was pushed in place of an index, what a registry refuses, and that it was stopped', async (context) => {
+    const aux = {
+      manifestPushedInsteadOfIndex: true,
+      originalIndex: { digest: 'sha256:whole' },
+      selectedManifest: { digest: 'sha256:part' },
+    };
+    const noted: Script = (_request, response) => stream(response, [{ progressDetail: {}, aux }]);
+    const note = await run(context, noted, ['push', 'app:1']);
+    assert.match(note.err, /^layerctl: note: not all platforms of sha256:whole .* instead: sha256:part\n$/);
+    assert.equal(note.status, 0);
+    const refusing: Script = (_request, response) =>
+      stream(response, [{ status: 'x' }, { errorDetail: { message: 'denied: no' }, error: 'denied: no' }]);
+    const refused = await run(context, refusing, ['push', 'app:1']);
+    assert.deepEqual([refused.status, refused.err], [1, 'layerctl: denied: no\n']);
+    const interruption = new AbortController();
+    const hanging: Script = (_request, response) => {
+      response.writeHead(200).write('{"status":"x"}\n');
+      setImmediate(() => interruption.abort(new Interruption('SIGINT')));
+    };
+    const stopped = await run(context, hanging, ['push', 'app:1'], { signal: interruption.signal });
+    assert.equal(stopped.status, 130);
+    assert.match(stopped.err, /^layerctl: interrupted; /);
+  });
+
   it('tag asks for the repository and tag that the target names, and refuses what cannot be one', async (context) => {
     const script: Script = ({ path }, response) => {
       if (path === '/images/team/app:1/tag') response.writeHead(201).end();

@@ -41,7 +41,8 @@ export const pull: Run<Options> = async (context, [name = ''], options) => {
   return Exit.ok;
 };
 
-async function createView({ out }: Context): Promise<ProgressView> {
+/** The view for where the output goes. */
+export async function createView({ out }: Context): Promise<ProgressView> {
   if (!out.isTerminal) return new PlainView(out);
   const { TerminalView } = await import('../progress/terminal.ts');
   return new TerminalView(out);

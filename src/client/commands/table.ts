@@ -48,6 +48,30 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./pull.ts')).pull,
   },
   {
+    paths: ['push', 'image push'],
+    group: IMAGES,
+    summary: 'Upload an image to its registry',
+    description:
+      'Uploads an image to the registry that its name names. Layers that are there are not sent again, and those that ' +
+      'another repository of the same registry has are taken over from it. Of an image for several platforms that are ' +
+      'not all here, the one that is here is pushed, and it is said so.',
+    args: [{ name: 'NAME[:TAG]', description: 'Image, or with --all-tags repository, to push', completes: 'image' }],
+    options: [
+      { flags: '-a, --all-tags', description: 'Push every tag of the repository' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Push only that platform, as an image of its own: os/arch[/variant]',
+        completes: PLATFORMS,
+      },
+      { flags: '-q, --quiet', description: 'Print nothing but the name of the image pushed' },
+    ],
+    examples: [
+      ['layerctl push registry.example.com:5000/team/app:1', 'a tag'],
+      ['layerctl push -a registry.example.com:5000/team/app', 'all tags there are'],
+    ],
+    load: async () => (await import('./push.ts')).push,
+  },
+  {
     paths: ['images', 'image ls', 'image list'],
     group: IMAGES,
     summary: 'List images',
@@ -271,7 +295,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 /** What the words before the subcommand stand for, in help. */
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
-  image: { summary: 'Commands on images: ls, inspect, history, pull, tag, rm', group: 'As docker groups them' },
+  image: { summary: 'Commands on images: ls, inspect, history, pull, push, tag, rm', group: 'As docker groups them' },
   system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
 };
 

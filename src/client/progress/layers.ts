@@ -5,9 +5,13 @@ const RATE_WINDOW_MS = 5_000;
 /** How often a sample for it is kept. */
 const SAMPLE_MS = 250;
 
-const WAITING: ReadonlySet<string> = new Set(['Pulling fs layer', 'Waiting']);
+const WAITING: ReadonlySet<string> = new Set(['Pulling fs layer', 'Preparing', 'Waiting']);
 const ARRIVED: ReadonlySet<string> = new Set(['Verifying Checksum', 'Download complete', 'Extracting']);
-const FINISHED: ReadonlySet<string> = new Set(['Already exists', 'Pull complete']);
+const FINISHED: ReadonlySet<string> = new Set(['Already exists', 'Pull complete', 'Layer already exists', 'Pushed']);
+/** Followed by the repository that has the layer. */
+const MOUNTED = 'Mounted from ';
+/** What moves bytes over the network. */
+const MOVING: ReadonlySet<string> = new Set(['Downloading', 'Pushing']);
 
 /** The latest of one layer. */
 export interface LayerProgress {
@@ -17,16 +21,18 @@ export interface LayerProgress {
   total: number;
 }
 
-/** What is left of a layer's pull. */
+/** What is left of a layer's pull or push. */
 export type LayerPhase = 'waiting' | 'downloading' | 'arrived' | 'finished';
 
 export function phaseOf({ status }: LayerProgress): LayerPhase {
-  if (FINISHED.has(status)) return 'finished';
+  if (isFinished(status)) return 'finished';
   if (ARRIVED.has(status)) return 'arrived';
   return WAITING.has(status) ? 'waiting' : 'downloading';
 }
 
-/** The downloads of all layers together. */
+const isFinished = (status: string): boolean => FINISHED.has(status) || status.startsWith(MOUNTED);
+
+/** The downloads, or uploads, of all layers together. */
 export interface DownloadTotal {
   readonly received: number;
   /** Bytes of all layers whose size is known. */
@@ -56,8 +62,8 @@ export class LayerList {
     const layer = this.#layers.get(id);
     if (layer === undefined) this.#layers.set(id, { id, status, current, total });
     else Object.assign(layer, { status, current, total });
-    if (status === 'Downloading') this.#downloaded(id, current, total, now);
-    else if (ARRIVED.has(status) || FINISHED.has(status)) this.#completed(id, now);
+    if (MOVING.has(status)) this.#downloaded(id, current, total, now);
+    else if (ARRIVED.has(status) || isFinished(status)) this.#completed(id, now);
   }
 
   /** The sum of the downloads; undefined when there are none, or when all is here. */

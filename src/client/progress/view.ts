@@ -1,7 +1,7 @@
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { Output } from '../output.ts';
 
-/** Shows the messages of a pull as they come. */
+/** Shows the messages of a pull or push as they come. */
 export interface ProgressView {
   show(message: ProgressMessage): Promise<void>;
   /** Shows what is left to show. Nothing is drawn after it. */
