@@ -49,7 +49,7 @@ export async function push(context: Context): Promise<Figure[]> {
   const values = await alternate(context, pushers, `push ${IMAGE}`, async (pusher) => {
     await using registry = await startRegistry();
     await must('sync', []);
-    return pusher.push(registry.host);
+    return await pusher.push(registry.host);
   });
   const figures = [...values].map(([engine, runs]) =>
     figureOf({
