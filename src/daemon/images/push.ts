@@ -93,7 +93,7 @@ export class Pusher {
 
 /** The stored manifest for the platform. Throws `not-found` where there is none. */
 function platformRow(store: ImageStore, name: string, platform: Platform | undefined): ManifestRow | undefined {
-  return platform === undefined ? undefined : store.manifestsFor(store.resolve(name).target, name, platform)[0];
+  return platform === undefined ? undefined : store.manifestsFor(store.resolve(name), name, platform)[0];
 }
 
 /** A tag with what is to be pushed under it. */

@@ -16,14 +16,7 @@ import type { Digest } from '../../protocol/digest.ts';
  * interest's; it fails only when all of them have. When the last interest is released it stops, and what arrived stays.
  */
 export type TransferState =
-  | 'waiting'
-  | 'downloading'
-  | 'retrying'
-  | 'verifying'
-  | 'extracting'
-  | 'uploading'
-  | 'done'
-  | 'failed';
+  'waiting' | 'downloading' | 'retrying' | 'verifying' | 'extracting' | 'uploading' | 'done' | 'failed';
 
 /** The latest of a transfer; what is shown of it is coalesced from this, never queued. */
 export interface TransferStatus {
