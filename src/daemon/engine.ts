@@ -13,11 +13,14 @@ import { EventLog } from './events/log.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
 import { Images } from './images/images.ts';
+import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
+import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
 import { Puller } from './images/pull.ts';
 import { ImageRemover } from './images/remove.ts';
 import { Restorer } from './images/restore.ts';
+import { Saver } from './images/save.ts';
 import { ImageStore } from './images/store.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
@@ -27,6 +30,9 @@ import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
 import type { RegistryOptions } from './registry/registry.ts';
 import { TransferQueue } from './transfers/queue.ts';
+
+/** Layers of archives that are unpacked at once. */
+const LOADED_AT_ONCE = 2;
 
 /** Leases that have expired are looked for this often, in milliseconds. */
 const COLLECTION_INTERVAL = 60 * 60 * 1000;
@@ -48,6 +54,8 @@ export class Engine {
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #registries: ReconfigurableRegistries;
   readonly #unpacker: Unpacker;
+  readonly #loadUnpacker: Unpacker;
+  readonly #loader: Loader;
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
   readonly #leases: Leases;
@@ -76,6 +84,8 @@ export class Engine {
     });
     const registries = createRegistries(registryOptions(config, version), { logger: log });
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
+    // Of its own: a client that stops sending its archive halfway must not hold up any pull.
+    const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
     const fetcher = new Fetcher({
       db,
       content,
@@ -94,7 +104,18 @@ export class Engine {
       root: dataRoot,
       onError: (error) => log.error(`cannot write index.json: ${messageOf(error)}`),
     });
-    const restorer = new Restorer({ db, content, layers, transfers, log });
+    const restorer = new Restorer({
+      db,
+      content,
+      layers,
+      transfers,
+      log,
+      unpack: (blob) => unpackStored({ content, layers, unpacker: loadUnpacker }, blob),
+    });
+    const onCommit = (): void => {
+      layout.changed();
+      restorer.syncLater();
+    };
     const puller = new Puller({
       db,
       content,
@@ -108,10 +129,7 @@ export class Engine {
       events,
       host,
       log,
-      onCommit: () => {
-        layout.changed();
-        restorer.syncLater();
-      },
+      onCommit,
     });
     const remover = new ImageRemover({
       store,
@@ -120,6 +138,19 @@ export class Engine {
         layout.changed();
         return collector.collect(candidates);
       },
+    });
+    const saver = new Saver({ content, leases, collector, store, events });
+    const loader = new Loader({
+      db,
+      content,
+      layers,
+      unpacker: loadUnpacker,
+      leases,
+      collector,
+      store,
+      events,
+      host,
+      onCommit,
     });
     const remote = new RemoteImages(registries);
     this.#events = events;
@@ -130,12 +161,14 @@ export class Engine {
     this.#restorer = restorer;
     this.#registries = registries;
     this.#unpacker = unpacker;
+    this.#loadUnpacker = loadUnpacker;
+    this.#loader = loader;
     this.#transfers = transfers;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, remover, remote, host }),
+      images: new Images({ store, puller, remover, saver, loader, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
@@ -186,7 +219,8 @@ export class Engine {
   /** Lets go of everything, once no request is under way any more. */
   async close(): Promise<void> {
     await this.#reconciling;
-    await this.#unpacker.close();
+    await Promise.all([this.#unpacker.close(), this.#loadUnpacker.close()]);
+    await this.#loader.close();
     await this.#registries.close();
     await this.#layout.close();
   }

@@ -12,6 +12,7 @@ import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest } from '../registry/registry.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
+import type { LoadRequest } from '../images/load.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -47,6 +48,10 @@ export interface ImageOperations {
   layers(name: string): Result<LayerReport[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Begins to save images into an archive, which streams as it is read. Rejects before the first byte where it cannot. */
+  save(names: readonly string[], options: { platforms: Platform[] }): Promise<AsyncIterable<Uint8Array>>;
+  /** Loads an archive. An error before the first progress message becomes the answer's status. */
+  load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,

@@ -52,10 +52,6 @@ const UNSERVED: Readonly<Record<string, string>> = {
     POST /images/**/push`,
   'tagging images': `
     POST /images/**/tag`,
-  'saving and loading images': `
-    GET /images/get
-    GET /images/**/get
-    POST /images/load`,
   'pruning images': `
     POST /images/prune`,
   'searching for images': `

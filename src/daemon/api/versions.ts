@@ -57,6 +57,8 @@ export const Since = {
   listManifests: 47,
   inspectManifests: 48,
   historyPlatform: 48,
+  savePlatform: 48,
+  loadPlatform: 48,
   inspectPlatform: 49,
   deletePlatforms: 50,
   identity: 54,

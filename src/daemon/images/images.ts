@@ -7,10 +7,12 @@ import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
 import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
+import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { ImageRemover } from './remove.ts';
+import type { Saver } from './save.ts';
 import type { ImageStore } from './store.ts';
 
 /** The verbs of images, taking names and platforms as users write them. */
@@ -18,6 +20,8 @@ export class Images {
   readonly #store: ImageStore;
   readonly #puller: Puller;
   readonly #remover: ImageRemover;
+  readonly #saver: Saver;
+  readonly #loader: Loader;
   readonly #remote: RemoteImages;
   readonly #host: Platform;
 
@@ -25,12 +29,16 @@ export class Images {
     store: ImageStore;
     puller: Puller;
     remover: ImageRemover;
+    saver: Saver;
+    loader: Loader;
     remote: RemoteImages;
     host: Platform;
   }) {
     this.#store = parts.store;
     this.#puller = parts.puller;
     this.#remover = parts.remover;
+    this.#saver = parts.saver;
+    this.#loader = parts.loader;
     this.#remote = parts.remote;
     this.#host = parts.host;
   }
@@ -75,6 +83,14 @@ export class Images {
       },
       progress,
     );
+  }
+
+  save(names: readonly string[], options: { platforms: readonly Platform[] }): Promise<AsyncGenerator<Uint8Array>> {
+    return this.#saver.save(names, options.platforms);
+  }
+
+  load(request: LoadRequest, progress: ProgressSink): Promise<void> {
+    return this.#loader.load(request, progress);
   }
 
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {

@@ -58,7 +58,8 @@ export interface UnpackRequest {
   readonly resumeAt: number;
   /** Where the EROFS image is written. */
   readonly imagePath: string;
-  readonly expected: { readonly digest: Digest; readonly size: number };
+  /** What the blob has to be. Of one that comes in an archive under another name, the digest is found out instead. */
+  readonly expected: { readonly digest?: Digest | undefined; readonly size: number };
   onProgress?(progress: UnpackProgress): void;
 }
 

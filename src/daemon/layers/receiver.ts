@@ -71,7 +71,7 @@ export class Receiver {
     } catch (error) {
       if (error instanceof RingClosed) throw error;
       if (isKind(error, 'corrupt')) rmSync(blobPath, { force: true });
-      throw storageError(error, `store ${expected.digest}`, blobPath);
+      throw storageError(error, `store ${nameOf(expected.digest)}`, blobPath);
     }
   }
 
@@ -100,7 +100,7 @@ export class Receiver {
         const piece = bytes.subarray(0, PIECE_BYTES);
         if (at + piece.length > size) {
           // An endless body must not fill the disk.
-          throw new LayerdError('corrupt', `the registry sends more than the ${size} bytes that ${digest} has`);
+          throw new LayerdError('corrupt', `more than the ${size} bytes came that ${nameOf(digest)} has`);
         }
         writeWhole(file, piece, at);
         this.#writeback.grown(file, at, at + piece.length);
@@ -147,17 +147,19 @@ export class Receiver {
   #check(): Digest {
     const { digest, size } = this.#request.expected;
     const actual: Digest = `sha256:${this.#hash.digest('hex')}`;
-    if (actual !== digest || this.#size !== size) {
+    if ((digest !== undefined && actual !== digest) || this.#size !== size) {
       throw new LayerdError(
         'corrupt',
-        `the registry's bytes are ${this.#size} with digest ${actual}, expected ${size} with digest ${digest}`,
+        `the bytes that came are ${this.#size} with digest ${actual}, expected ${size} with digest ${digest ?? 'unknown'}`,
       );
     }
     this.#pass(() => this.#target.end());
-    if (this.#corrupt !== undefined) throw asPublished(digest, this.#corrupt.message);
+    if (this.#corrupt !== undefined) throw asPublished(actual, this.#corrupt.message);
     return actual;
   }
 }
+
+const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer';
 
 function writeWhole(file: number, bytes: Uint8Array, position: number): void {
   for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, position + at);

@@ -170,7 +170,7 @@ class ThreadUnpacking implements Unpacking {
       const { kind, message } = built.failure;
       if (kind !== 'corrupt') return built;
       if ('digest' in received) {
-        const error = asPublished(this.#request.expected.digest, message);
+        const error = asPublished(received.digest, message);
         return { failure: { kind: error.kind, message: error.message } };
       }
     }
@@ -214,20 +214,22 @@ class ThreadUnpacking implements Unpacking {
   /** Why a write is refused. */
   async #failure(): Promise<unknown> {
     return this.#result.promise.then(
-      () => new LayerdError('internal', `bytes were given for ${this.#request.expected.digest} after its end`),
+      () =>
+        new LayerdError('internal', `bytes were given for ${this.#request.expected.digest ?? 'a layer'} after its end`),
       (error: unknown) => error,
     );
   }
 
   async #settle(outcome: JobOutcome): Promise<void> {
     const { expected, imagePath } = this.#request;
+    const name = expected.digest ?? 'a layer';
     this.isSettled = true;
     // Whoever waits for room learns it now.
     this.#receiver?.ring.close();
     this.#begun.resolve(undefined);
     if ('digest' in outcome && outcome.layer !== undefined) {
       this.#report();
-      this.#result.resolve({ ...outcome.layer, digest: expected.digest, blobSize: expected.size });
+      this.#result.resolve({ ...outcome.layer, digest: outcome.digest, blobSize: expected.size });
       return;
     }
     // A thread that crashed could not remove it. What cannot be removed here either goes at the next start.
@@ -235,7 +237,7 @@ class ThreadUnpacking implements Unpacking {
     this.#result.reject(
       'failure' in outcome
         ? new LayerdError(outcome.failure.kind, outcome.failure.message)
-        : new LayerdError('cancelled', `the unpacking of ${expected.digest} was given up`),
+        : new LayerdError('cancelled', `the unpacking of ${name} was given up`),
     );
   }
 

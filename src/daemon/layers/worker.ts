@@ -44,7 +44,7 @@ function outcomeOf(job: Job): JobOutcome {
   } catch (error) {
     if (error instanceof RingClosed) return { stopped: true };
     if (error instanceof LayerdError) return { failure: { kind: error.kind, message: error.message } };
-    const what = job.task === 'build' ? job.imagePath : job.request.expected.digest;
+    const what = job.task === 'build' ? job.imagePath : (job.request.expected.digest ?? job.request.blobPath);
     return { failure: { kind: 'internal', message: `unpacking ${what}: ${messageOf(error)}` } };
   }
 }

@@ -15,6 +15,7 @@ import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { Archives } from '../images/archives.ts';
 import { ARM64, Fixture as Store } from '../images/fixture.ts';
 
 /** A line of the daemon's log. */
@@ -34,6 +35,7 @@ export type Remote = Pick<ImageOperations, 'pull' | 'distribution' | 'remoteMani
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
   readonly events = new EventLog({ db: this.store.db });
+  readonly archives = new Archives(this.store, this.events);
   readonly lines: LogLine[] = [];
   readonly socket: string;
   /** The address of the loopback port, `http://127.0.0.1:1234`. */
@@ -71,6 +73,7 @@ export class Fixture implements AsyncDisposable {
       server.closeAllConnections();
       await closed;
     }
+    await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
   }
@@ -124,6 +127,8 @@ export class Fixture implements AsyncDisposable {
         inspect: (name, options) => inspectImage(store.store, name, options),
         history: (name, options) => imageHistory(store.store, name, options),
         remove: (name, options) => remover.remove(name, options),
+        save: (names, { platforms }) => this.archives.saver.save(names, platforms),
+        load: (...request) => this.archives.loader.load(...request),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
         remoteManifest: (...request) => this.remote.remoteManifest(...request),
