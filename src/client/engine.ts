@@ -98,6 +98,18 @@ export interface RemoveOptions extends CallOptions {
   readonly platforms?: readonly string[] | undefined;
 }
 
+export interface SaveOptions extends CallOptions {
+  /** Save only these platforms, `os/arch[/variant]`. Needs API 1.48. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
+export interface LoadOptions extends CallOptions {
+  /** Without the progress of layers. */
+  readonly quiet?: boolean | undefined;
+  /** Load only these platforms, `os/arch[/variant]`. Needs API 1.48. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
 export interface EventsOptions extends CallOptions {
   /** Unix seconds, with a fraction where needed: events from then on come first. */
   readonly since?: string | undefined;
@@ -200,15 +212,33 @@ export class LayerdClient implements AsyncDisposable {
       { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
       options,
     );
-    const messages = parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal));
-    for await (const message of messages) {
-      const failure = message.errorDetail?.message ?? message.error;
-      if (failure !== undefined) {
-        const code = message.errorDetail?.code;
-        throw new EngineError(code === undefined ? 'internal' : kindOfStatus(code), failure);
-      }
-      yield message;
-    }
+    yield* this.#progress(response, options);
+  }
+
+  /**
+   * Saves images into an archive that docker, podman and skopeo read: its bytes as they come, which are never held. A name
+   * of a repository stands for all of its tags. Whoever leaves the iteration has half an archive.
+   */
+  async *save(names: readonly string[], options: SaveOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const query = new URLSearchParams(names.map((name) => ['names', name]));
+    await this.#setPlatforms(query, options, 'saving one platform');
+    const response = await this.#send({ method: 'GET', path: '/images/get', query }, options);
+    yield* this.#transport.body(response, options.signal);
+  }
+
+  /**
+   * Loads the images of an archive, telling what happens on the way; the archive is sent as it is read. Throws when it
+   * cannot be loaded, in which case nothing of it was.
+   */
+  async *load(
+    archive: AsyncIterable<Uint8Array>,
+    options: LoadOptions = {},
+  ): AsyncGenerator<ProgressMessage, void, undefined> {
+    const query = new URLSearchParams({ quiet: options.quiet === true ? '1' : '0' });
+    await this.#setPlatforms(query, options, 'loading one platform');
+    const headers = { 'Content-Type': 'application/x-tar' };
+    const call = { method: 'POST', path: '/images/load', query, headers, body: archive } as const;
+    yield* this.#progress(await this.#send(call, options), options);
   }
 
   /** Lists images. */
@@ -316,6 +346,24 @@ export class LayerdClient implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();
+  }
+
+  /** The messages of a progress stream; the failure that it tells of is thrown. */
+  async *#progress(response: IncomingMessage, options: CallOptions): AsyncGenerator<ProgressMessage, void, undefined> {
+    const messages = parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal));
+    for await (const message of messages) {
+      const failure = message.errorDetail?.message ?? message.error;
+      if (failure !== undefined) {
+        const code = message.errorDetail?.code;
+        throw new EngineError(code === undefined ? 'internal' : kindOfStatus(code), failure);
+      }
+      yield message;
+    }
+  }
+
+  async #setPlatforms(query: URLSearchParams, { platforms = [], signal }: SaveOptions, what: string): Promise<void> {
+    if (platforms.length > 0) await this.#need('1.48', what, { signal });
+    for (const platform of platforms) query.append('platform', JSON.stringify(parsePlatform(platform)));
   }
 
   async #send(call: Call, options: CallOptions): Promise<IncomingMessage> {

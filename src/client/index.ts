@@ -16,11 +16,13 @@ export {
   type HistoryOptions,
   type ImagesOptions,
   type InspectOptions,
+  type LoadOptions,
   type ManifestDocument,
   type Ping,
   type PullOptions,
   type RegistryAuth,
   type RemoveOptions,
+  type SaveOptions,
   type SystemInfo,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';

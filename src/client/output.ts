@@ -28,9 +28,9 @@ export class Output {
     return this.#stream.rows || DEFAULT_ROWS;
   }
 
-  /** Writes the text and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */
-  write(text: string): Promise<void> {
-    if (text === '') return Promise.resolve();
+  /** Writes text or bytes and resolves when the reader can take more. Rejects when it is gone (`EPIPE`) or the disk full. */
+  write(text: string | Uint8Array): Promise<void> {
+    if (text.length === 0) return Promise.resolve();
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
     this.#stream.write(text, (error) => {
       if (error === null || error === undefined) resolve(undefined);

@@ -109,7 +109,10 @@ export class Saver {
       for (const tag of tags) add(store.resolve(canonicalString(tag)), tag);
       if (tags.length === 0) add(store.resolve(name));
     }
-    for (const target of images.keys()) lease.add(imageBlobs(store.db, target));
+    for (const [target, { tags }] of images) {
+      lease.add(imageBlobs(store.db, target));
+      tags.sort((one, other) => (canonicalString(one) < canonicalString(other) ? -1 : 1));
+    }
     return [...images.values()].toSorted((one, other) => (one.found.target < other.found.target ? -1 : 1));
   }
 
@@ -179,7 +182,7 @@ export class Saver {
     return selected.flatMap(({ manifest, image }) => {
       if (manifest === undefined) return [];
       const layers = layerBlobs(this.#parts.store.db, manifest.digest);
-      const tags = image.tags.map(familiarString).toSorted();
+      const tags = image.tags.map(familiarString);
       return [
         {
           Config: blobPath(manifest.configDigest),
