@@ -1,7 +1,7 @@
 import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import { isImageConfigType } from '../../protocol/media-types.ts';
-import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
+import type { Descriptor, ImageConfig, Platform } from '../../protocol/oci.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
 import type { Lease, Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -373,10 +373,7 @@ class Pull {
       const { changed } = store.put({
         target: target.descriptor,
         manifests,
-        blobs: [
-          ...selection.documents.map((document) => document.descriptor.digest),
-          ...manifests.flatMap(blobsOf),
-        ],
+        blobs: [...selection.documents.map((document) => document.descriptor.digest), ...manifests.flatMap(blobsOf)],
         repository: canonicalName(this.#reference),
         tag: this.#reference.digest === undefined ? this.#reference.tag : undefined,
         imageId: imageIdOf(chosen),

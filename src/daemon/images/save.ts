@@ -122,7 +122,9 @@ export class Saver {
     const { target, manifest: preferred } = image.found;
     const manifests = store.manifests(target);
     const [name = target] = image.tags.map(familiarString);
-    const chosen = platforms.map((platform) => store.manifestsFor(target, name, platform)[0].digest);
+    // An archive has one target of an image, also of one that was found by its ID.
+    const own = { ...image.found, byId: false };
+    const chosen = platforms.map((platform) => store.manifestsFor(own, name, platform)[0].digest);
     const best = chosen.includes(preferred) ? preferred : (chosen[0] ?? preferred);
     const isImage = ({ kind, digest }: ManifestRow): boolean => kind === 'image' && digest === best;
     if (chosen.length === 0) {

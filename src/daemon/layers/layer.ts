@@ -69,3 +69,6 @@ export interface UnpackRequest {
  */
 export const asPublished = (digest: Digest, reason: string): LayerdError =>
   new LayerdError('invalid', `blob ${digest} is as it was published, but ${reason}`);
+
+/** What a blob is called of which perhaps not even the digest is known yet. */
+export const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer of an archive';

@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 
 import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { storageError } from '../metadata/storage-error.ts';
-import { asPublished, type UnpackRequest } from './layer.ts';
+import { asPublished, nameOf, type UnpackRequest } from './layer.ts';
 import { RingClosed, type Ring } from './ring.ts';
 import type { Writeback } from './writeback.ts';
 
@@ -158,8 +158,6 @@ export class Receiver {
     return actual;
   }
 }
-
-const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer';
 
 function writeWhole(file: number, bytes: Uint8Array, position: number): void {
   for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at, bytes.length - at, position + at);

@@ -15,12 +15,14 @@ export class Archives {
   readonly leases: Leases;
   readonly loader: Loader;
   readonly saver: Saver;
-  readonly #unpacker = new Unpacker({ concurrency: 2 });
+  readonly #unpacker: Unpacker;
 
   constructor(
     { db, root, content, store, events: seen }: Fixture,
     events: { append(event: NewEvent): unknown } = { append: (event) => seen.push(event) },
+    unpacker = new Unpacker({ concurrency: 2 }),
   ) {
+    this.#unpacker = unpacker;
     this.layers = new LayerStore({ db, root });
     this.leases = new Leases({ db });
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => this.layers.remove(diffIds) });

@@ -12,7 +12,7 @@ import type { Lease } from '../../content/leases.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { LayerStore } from '../../layers/store.ts';
 import { isIndex, MAX_INDEX_DEPTH, parseManifest } from '../../registry/manifest.ts';
-import { checkLayers, describeManifest, refuseUnusable } from '../composition.ts';
+import { checkLayerCount, checkLayers, describeManifest, refuseUnusable } from '../composition.ts';
 import { parseImageConfig } from '../config.ts';
 import type { StoredManifest } from '../image.ts';
 import { choosePlatform, isAttestation } from '../platform.ts';
@@ -173,12 +173,13 @@ export class Contents {
       return describeManifest(this.#layers, listed, kind, undefined);
     }
     const config = await this.#config(manifest);
+    checkLayerCount(config, manifest, descriptor.digest);
     for (const layer of manifest.layers) {
       refuseUnusable(layer, name);
       this.#need(layer, name);
       await this.#intake.ensureLayer(layer);
     }
-    checkLayers(this.#layers, config, manifest, descriptor.digest);
+    checkLayers(this.#layers, config, manifest);
     return describeManifest(this.#layers, listed, kind, config);
   }
 

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '../../../protocol/digest.ts';
 import { LayerdError } from '../../../protocol/errors.ts';
 import { MediaType } from '../../../protocol/media-types.ts';
-import type { Descriptor, Manifest } from '../../../protocol/oci.ts';
+import { MAX_IMAGE_LAYERS, type Descriptor, type Manifest } from '../../../protocol/oci.ts';
 import { parseReference, withDefaultTag, type Reference } from '../../../protocol/reference.ts';
-import { MAX_INDEX_MANIFESTS, MAX_LAYERS } from '../../registry/manifest.ts';
+import { MAX_INDEX_MANIFESTS } from '../../registry/manifest.ts';
 import { Member, unusable } from './archive.ts';
 import type { Compression } from './decompress.ts';
 import type { StoredFile } from './intake.ts';
@@ -35,7 +35,7 @@ export function parseDockerManifest(bytes: Uint8Array): DockerImage[] {
     const { Config, RepoTags, Layers } = image as Readonly<Record<string, unknown>>;
     if (typeof Config !== 'string' || Config === '') throw malformed('an image has no Config');
     const layers = texts(Layers, 'Layers');
-    if (layers.length > MAX_LAYERS) throw malformed(`an image has more than ${MAX_LAYERS} layers`);
+    if (layers.length > MAX_IMAGE_LAYERS) throw malformed(`an image has more than ${MAX_IMAGE_LAYERS} layers`);
     return { config: inArchive(Config), tags: texts(RepoTags, 'RepoTags').map(tagOf), layers: layers.map(inArchive) };
   });
 }

@@ -259,6 +259,9 @@ export class Intake {
       if (claimed === undefined) this.#files.set(path, { why: error.message });
       else {
         this.#noLayers.set(claimed, error.message);
+        // The unpacking may have ended before it had verified all bytes.
+        const ingest = await Ingest.open(staged.blob, size, { digest: claimed, size });
+        await ingest.finish();
         await content.commit(claimed, size, staged.blob);
         this.#stored(path, { digest: claimed, size });
       }

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { MAX_ENTRIES, MAX_PATH_LENGTH } from '../../../../src/daemon/images/archive/entries.ts';
-import { isKind } from '../../../../src/protocol/errors.ts';
+import type { UnpackRequest, Unpacking } from '../../../../src/daemon/layers/layer.ts';
+import type { Unpacker } from '../../../../src/daemon/layers/unpacker.ts';
+import { isKind, LayerdError } from '../../../../src/protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../../../src/protocol/oci.ts';
 import { entryBytes, tar, type Entry } from '../../layers/tar-builder.ts';
 import {
@@ -373,6 +375,23 @@ describe('loading an archive', () => {
       const odd = image({ layers: [bad], format: 'oci' });
       await refused(tar(LAYOUT, ...blobsOf(odd), indexJson([odd])), /as it was published/);
       await refused(docker(odd, ['a:1'], ['layer.tar']), /"layer.tar" is not usable/);
+    });
+
+    it('bytes of another digest also where the unpacking ended before it could tell', async () => {
+      const ending = {
+        start: ({ blobPath }: UnpackRequest): Unpacking => ({
+          write: () => Promise.resolve(),
+          finish: () => {
+            writeFileSync(blobPath, Buffer.alloc(base.bytes.length));
+            return Promise.reject(new LayerdError('invalid', 'it needs more memory than there is'));
+          },
+          abort: () => Promise.resolve(),
+        }),
+        close: () => Promise.resolve(),
+      } as unknown as Unpacker;
+      const broken = new Archives(fixture, undefined, ending);
+      await assert.rejects(broken.load(tar(LAYOUT, blob(base))), { kind: 'invalid', message: /have digest/ });
+      assert.deepEqual([folder('blobs/sha256'), folder('staging')], [[], []]);
     });
 
     it('links in a circle', async () => {
