@@ -12,6 +12,7 @@ import { Layerd } from './peers/layerd.ts';
 import { MissingPeer, type Peer } from './peers/peer.ts';
 import { Podman } from './peers/podman.ts';
 import { report } from './report.ts';
+import { archive } from './scenarios/archive.ts';
 import { pull } from './scenarios/pull.ts';
 import { push } from './scenarios/push.ts';
 import { remove } from './scenarios/remove.ts';
@@ -23,6 +24,7 @@ const SCENARIOS: Readonly<Record<string, (context: Context) => Promise<Figure[]>
   together,
   push,
   remove,
+  archive,
   thousand,
 };
 const PEERS: Readonly<Record<string, () => Promise<Peer>>> = {

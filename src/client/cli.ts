@@ -9,6 +9,7 @@ import { parseCommandLine, type Request } from './program.ts';
 
 /** What a run of layerctl has of the world. */
 export interface Surroundings {
+  readonly stdin: Context['input'];
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly env: NodeJS.ProcessEnv;
@@ -46,11 +47,11 @@ async function perform(
   { command, args, options, globals }: Extract<Request, { type: 'run' }>,
   out: Output,
   err: Output,
-  { env, signal, uid, now }: Surroundings,
+  { stdin: input, env, signal, uid, now }: Surroundings,
 ): Promise<ExitStatus> {
   const client = await connect(globals, env, uid);
   const configDirectory = configDirectoryFrom(globals, env);
-  const context: Context = { client, out, err, env, signal, configDirectory, now };
+  const context: Context = { client, out, err, input, env, signal, configDirectory, now };
   try {
     // The parser names options as the table's flags do, and each command's own type lists the same names.
     const run = (await command.load()) as Run<Readonly<Record<string, unknown>>>;

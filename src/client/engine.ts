@@ -106,6 +106,18 @@ export interface RemoveOptions extends CallOptions {
   readonly platforms?: readonly string[] | undefined;
 }
 
+export interface SaveOptions extends CallOptions {
+  /** Save only these platforms, `os/arch[/variant]`. Needs API 1.48. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
+export interface LoadOptions extends CallOptions {
+  /** Without the progress of layers. */
+  readonly quiet?: boolean | undefined;
+  /** Load only these platforms, `os/arch[/variant]`. Needs API 1.48. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
 export interface EventsOptions extends CallOptions {
   /** Unix seconds, with a fraction where needed: events from then on come first. */
   readonly since?: string | undefined;
@@ -230,6 +242,32 @@ export class LayerdClient implements AsyncDisposable {
     yield* this.#progress(await this.#send({ method: 'POST', path, query, headers }, options), options);
   }
 
+  /**
+   * Saves images into an archive that docker, podman and skopeo read: its bytes as they come, which are never held. A name
+   * of a repository stands for all of its tags. Whoever leaves the iteration has half an archive.
+   */
+  async *save(names: readonly string[], options: SaveOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const query = new URLSearchParams(names.map((name) => ['names', name]));
+    await this.#setPlatforms(query, options, 'saving one platform');
+    const response = await this.#send({ method: 'GET', path: '/images/get', query }, options);
+    yield* this.#transport.body(response, options.signal);
+  }
+
+  /**
+   * Loads the images of an archive, telling what happens on the way; the archive is sent as it is read. Throws when it
+   * cannot be loaded, in which case nothing of it was.
+   */
+  async *load(
+    archive: AsyncIterable<Uint8Array>,
+    options: LoadOptions = {},
+  ): AsyncGenerator<ProgressMessage, void, undefined> {
+    const query = new URLSearchParams({ quiet: options.quiet === true ? '1' : '0' });
+    await this.#setPlatforms(query, options, 'loading one platform');
+    const headers = { 'Content-Type': 'application/x-tar' };
+    const call = { method: 'POST', path: '/images/load', query, headers, body: archive } as const;
+    yield* this.#progress(await this.#send(call, options), options);
+  }
+
   /** Lists images. */
   async images(options: ImagesOptions = {}): Promise<ImageSummary[]> {
     if (options.manifests === true) await this.#need('1.47', 'listing manifests', options);
@@ -348,14 +386,10 @@ export class LayerdClient implements AsyncDisposable {
     return Promise.resolve();
   }
 
-  async #send(call: Call, options: CallOptions): Promise<IncomingMessage> {
-    const version = await this.apiVersion(options);
-    return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
-  }
-
-  /** The messages of a stream of progress; throws the failure that it tells of. */
+  /** The messages of a progress stream; the failure that it tells of is thrown. */
   async *#progress(response: IncomingMessage, options: CallOptions): AsyncGenerator<ProgressMessage, void, undefined> {
-    for await (const message of parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal))) {
+    const messages = parseNdjson<ProgressMessage>(this.#transport.body(response, options.signal));
+    for await (const message of messages) {
       const failure = message.errorDetail?.message ?? message.error;
       if (failure !== undefined) {
         const code = message.errorDetail?.code;
@@ -363,6 +397,16 @@ export class LayerdClient implements AsyncDisposable {
       }
       yield message;
     }
+  }
+
+  async #setPlatforms(query: URLSearchParams, { platforms = [], signal }: SaveOptions, what: string): Promise<void> {
+    if (platforms.length > 0) await this.#need('1.48', what, { signal });
+    for (const platform of platforms) query.append('platform', JSON.stringify(parsePlatform(platform)));
+  }
+
+  async #send(call: Call, options: CallOptions): Promise<IncomingMessage> {
+    const version = await this.apiVersion(options);
+    return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
   }
 
   /** Sends a request and parses its whole answer, which the caller knows to be one document. */

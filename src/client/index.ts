@@ -16,12 +16,14 @@ export {
   type HistoryOptions,
   type ImagesOptions,
   type InspectOptions,
+  type LoadOptions,
   type ManifestDocument,
   type Ping,
   type PullOptions,
   type PushOptions,
   type RegistryAuth,
   type RemoveOptions,
+  type SaveOptions,
   type SystemInfo,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';

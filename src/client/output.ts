@@ -30,11 +30,11 @@ export class Output {
   }
 
   /**
-   * Writes the text and resolves when the reader can take more. Rejects with the system's error when the reader is gone
+   * Writes text or bytes and resolves when the reader can take more. Rejects with the system's error when the reader is gone
    * (`EPIPE`), and with a LayerdError when the disk is full or fails.
    */
-  write(text: string): Promise<void> {
-    if (text === '') return Promise.resolve();
+  write(text: string | Uint8Array): Promise<void> {
+    if (text.length === 0) return Promise.resolve();
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
     this.#stream.write(text, (error) => {
       if (error === null || error === undefined) resolve(undefined);

@@ -27,6 +27,8 @@ export interface Call {
   readonly path: string;
   readonly query?: URLSearchParams | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Streamed as the daemon takes it. */
+  readonly body?: AsyncIterable<Uint8Array> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -99,7 +101,9 @@ export class Transport {
       }, CONNECT_TIMEOUT_MS);
       for (const event of ['connect', 'close']) socket.once(event, () => clearTimeout(timer));
     });
+    let isAnswered = false;
     outgoing.on('response', (response) => {
+      isAnswered = true;
       this.#wasAnswered = true;
       resolve(response);
     });
@@ -115,7 +119,8 @@ export class Transport {
       }
       reject(new ConnectionError(host, error, this.#suspicion()));
     });
-    outgoing.end();
+    if (call.body === undefined) outgoing.end();
+    else void sendBody(call.body, outgoing, () => isAnswered).catch(reject);
     return promise;
   }
 
@@ -163,4 +168,38 @@ export class Transport {
     }
     return text.trim();
   }
+}
+
+/**
+ * Sends a body at the pace at which it is taken. A daemon that refuses it answers before its end, and that answer counts,
+ * not the connection that breaks under the rest. Rejects where the body itself fails.
+ */
+async function sendBody(
+  body: AsyncIterable<Uint8Array>,
+  outgoing: ClientRequest,
+  isAnswered: () => boolean,
+): Promise<void> {
+  try {
+    for await (const chunk of body) {
+      if (outgoing.destroyed || isAnswered()) return;
+      if (!outgoing.write(chunk)) await drained(outgoing);
+    }
+    outgoing.end();
+  } catch (error) {
+    // Half an archive must not look like a whole one.
+    outgoing.destroy();
+    throw error;
+  }
+}
+
+/** Resolves when there is room for more, or when nothing is taken any more. */
+function drained(outgoing: ClientRequest): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const events = ['drain', 'close', 'response'];
+  const done = (): void => {
+    for (const event of events) outgoing.off(event, done);
+    resolve(undefined);
+  };
+  for (const event of events) outgoing.on(event, done);
+  return promise;
 }

@@ -14,12 +14,15 @@ import { EventLog } from './events/log.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
 import { Images } from './images/images.ts';
+import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
+import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
 import { Restorer } from './images/restore.ts';
+import { Saver } from './images/save.ts';
 import { ImageStore } from './images/store.ts';
 import { Tagger } from './images/tag.ts';
 import { Uploader, uploadKey, type UploadQueue } from './images/upload.ts';
@@ -31,6 +34,9 @@ import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
 import type { RegistryOptions } from './registry/registry.ts';
 import { TransferQueue } from './transfers/queue.ts';
+
+/** Layers of archives that are unpacked at once. */
+const LOADED_AT_ONCE = 2;
 
 /** Leases that have expired are looked for this often, in milliseconds. */
 const COLLECTION_INTERVAL = 60 * 60 * 1000;
@@ -54,6 +60,8 @@ export class Engine {
   readonly #uploads: UploadQueue;
   readonly #registries: ReconfigurableRegistries;
   readonly #unpacker: Unpacker;
+  readonly #loadUnpacker: Unpacker;
+  readonly #loader: Loader;
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
   readonly #leases: Leases;
@@ -85,6 +93,8 @@ export class Engine {
     });
     const registries = createRegistries(registryOptions(config, version), { logger: log });
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
+    // Of its own: a client that stops sending its archive halfway must not hold up any pull.
+    const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
     const fetcher = new Fetcher({
       db,
       content,
@@ -109,7 +119,18 @@ export class Engine {
       root: dataRoot,
       onError: (error) => log.error(`cannot write index.json: ${messageOf(error)}`),
     });
-    const restorer = new Restorer({ db, content, layers, transfers, log });
+    const restorer = new Restorer({
+      db,
+      content,
+      layers,
+      transfers,
+      log,
+      unpack: (blob) => unpackStored({ content, layers, unpacker: loadUnpacker }, blob),
+    });
+    const onCommit = (): void => {
+      layout.changed();
+      restorer.syncLater();
+    };
     const puller = new Puller({
       db,
       content,
@@ -123,10 +144,7 @@ export class Engine {
       events,
       host,
       log,
-      onCommit: () => {
-        layout.changed();
-        restorer.syncLater();
-      },
+      onCommit,
     });
     const remover = new ImageRemover({
       store,
@@ -138,6 +156,19 @@ export class Engine {
     });
     const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
+    const saver = new Saver({ content, leases, collector, store, events });
+    const loader = new Loader({
+      db,
+      content,
+      layers,
+      unpacker: loadUnpacker,
+      leases,
+      collector,
+      store,
+      events,
+      host,
+      onCommit,
+    });
     const remote = new RemoteImages(registries);
     this.#events = events;
     this.#content = content;
@@ -147,13 +178,15 @@ export class Engine {
     this.#restorer = restorer;
     this.#registries = registries;
     this.#unpacker = unpacker;
+    this.#loadUnpacker = loadUnpacker;
+    this.#loader = loader;
     this.#transfers = transfers;
     this.#uploads = uploads;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, remote, host }),
+      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
@@ -205,7 +238,8 @@ export class Engine {
   /** Lets go of everything, once no request is under way any more. */
   async close(): Promise<void> {
     await this.#reconciling;
-    await this.#unpacker.close();
+    await Promise.all([this.#unpacker.close(), this.#loadUnpacker.close()]);
+    await this.#loader.close();
     await this.#registries.close();
     await this.#layout.close();
   }

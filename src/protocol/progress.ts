@@ -3,6 +3,8 @@
  * A line with `id` and `progressDetail` replaces the line of the same id on a terminal.
  */
 export interface ProgressMessage {
+  /** Text to be printed as it is. */
+  stream?: string;
   status?: string;
   id?: string;
   progressDetail?: { current?: number; total?: number };

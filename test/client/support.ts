@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import type { TestContext } from 'node:test';
 import { runCli } from '../../src/client/cli.ts';
 import type { ExitStatus } from '../../src/client/commands/command.ts';
@@ -108,6 +108,7 @@ export interface CliOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal;
   readonly stdout?: Writable;
+  readonly stdin?: Readable & { isTTY?: boolean };
   readonly now?: number;
 }
 
@@ -116,6 +117,7 @@ export async function layerctl(argv: readonly string[], options: CliOptions = {}
   const stdout = new Capture();
   const stderr = new Capture();
   const status = await runCli(argv, {
+    stdin: () => options.stdin ?? Readable.from([]),
     stdout: options.stdout ?? stdout,
     stderr,
     env: { DOCKER_CONFIG: '/nonexistent', ...options.env },

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import type { LayerdClient } from '../engine.ts';
 import type { Output } from '../output.ts';
 
@@ -6,6 +7,8 @@ export interface Context {
   readonly client: LayerdClient;
   readonly out: Output;
   readonly err: Output;
+  /** Standard input, opened once it is asked for. */
+  readonly input: () => Readable & { readonly isTTY?: boolean };
   readonly env: NodeJS.ProcessEnv;
   /** Aborted when the user interrupts. */
   readonly signal: AbortSignal;

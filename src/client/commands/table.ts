@@ -201,6 +201,57 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./remove.ts')).remove,
   },
   {
+    paths: ['save', 'image save'],
+    group: IMAGES,
+    summary: 'Save images to an archive',
+    description:
+      'Writes images into one archive (tar), to standard output or a file, for docker, podman, skopeo or another layerd ' +
+      'to load. Layers are written as they are stored, so all digests survive. A repository stands for all its tags.',
+    args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
+    options: [
+      { flags: '-o, --output <FILE>', description: 'Write to a file instead of standard output', completes: 'file' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Save only that platform: os/arch[/variant]',
+        repeatable: true,
+        completes: PLATFORMS,
+      },
+    ],
+    examples: [
+      ['layerctl save -o redis.tar redis:7', 'into a file'],
+      [
+        'layerctl save redis:7 debian:12 | zstd > images.tar.zst',
+        'two images, compressed; what they share is in it once',
+      ],
+      ['layerctl save redis:7 | ssh host layerctl load', 'to another host'],
+    ],
+    load: async () => (await import('./save.ts')).save,
+  },
+  {
+    paths: ['load', 'image load'],
+    group: IMAGES,
+    summary: 'Load images from an archive',
+    description:
+      'Reads an archive as docker save, podman save, buildah and skopeo write it, or an OCI image layout in a tar, from ' +
+      'standard input or a file; it may be compressed with gzip or zstd. All of its images are loaded, or none.',
+    args: [],
+    options: [
+      { flags: '-i, --input <FILE>', description: 'Read from a file instead of standard input', completes: 'file' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Load only that platform: os/arch[/variant]',
+        repeatable: true,
+        completes: PLATFORMS,
+      },
+      { flags: '-q, --quiet', description: 'Show no progress' },
+    ],
+    examples: [
+      ['layerctl load -i redis.tar', 'from a file'],
+      ['zstd -dc images.tar.zst | layerctl load', 'from a pipe; the daemon decompresses it, too'],
+    ],
+    load: async () => (await import('./load.ts')).load,
+  },
+  {
     paths: ['manifest inspect'],
     group: REGISTRIES,
     summary: 'Show a manifest or index as its registry serves it',
@@ -295,7 +346,10 @@ export const COMMANDS: readonly CommandSpec[] = [
 /** What the words before the subcommand stand for, in help. */
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
-  image: { summary: 'Commands on images: ls, inspect, history, pull, push, tag, rm', group: 'As docker groups them' },
+  image: {
+    summary: 'Commands on images: ls, inspect, history, load, pull, push, rm, save, tag',
+    group: 'As docker groups them',
+  },
   system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
 };
 

@@ -35,8 +35,14 @@ export function refuseBrowsers(request: IncomingMessage, hostNames: readonly str
   );
 }
 
+/** The operations that read the body of their request themselves. */
+const READERS: ReadonlySet<string> = new Set(['POST /images/load']);
+
+/** Whether the operation reads the body of its request; `path` has neither version nor query. */
+export const readsBody = (method: string, path: string): boolean => READERS.has(`${method} ${path}`);
+
 /**
- * Reads and discards the body of a request, which no endpoint takes: a client that sends one all the same, such as a
+ * Reads and discards the body of a request, which few endpoints take: a client that sends one all the same, such as a
  * build context to an endpoint that is not served, gets to its answer. One that goes on beyond the limit is cut off.
  */
 export function discardBody(request: IncomingMessage, response: ServerResponse): void {

@@ -13,6 +13,7 @@ import type { Credentials, RemoteManifest } from '../registry/registry.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
+import type { LoadRequest } from '../images/load.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -52,6 +53,10 @@ export interface ImageOperations {
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Pushes a tag, or all tags of a repository. An error before the first message becomes the answer's status. */
   push(request: PushRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Begins to save images into an archive, which streams as it is read. Rejects before the first byte where it cannot. */
+  save(names: readonly string[], options: { platforms: Platform[] }): Promise<AsyncIterable<Uint8Array>>;
+  /** Loads an archive. An error before the first progress message becomes the answer's status. */
+  load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,

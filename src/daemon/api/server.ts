@@ -1,8 +1,9 @@
 import express, { type Application, type RequestHandler } from 'express';
 import { Call, callOf } from './call.ts';
+import { archiveRoutes } from './archives.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
-import { discardBody, refuseBrowsers } from './guard.ts';
+import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
@@ -23,6 +24,7 @@ export function createApp(parts: ApiParts): Application {
   app.use(admit(parts));
   app.use(refuseHead);
   app.use(systemRoutes(parts));
+  app.use(archiveRoutes(parts));
   app.use(imageRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
@@ -65,7 +67,7 @@ function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHan
     response.once('close', () => {
       log.debug('response', { request: id, status: response.statusCode, complete: response.writableFinished });
     });
-    discardBody(request, response);
+    if (!readsBody(request.method, question === -1 ? rest : rest.slice(0, question))) discardBody(request, response);
     try {
       refuseBrowsers(request, hostNames);
       if (prefix !== undefined) begin(parseVersion(prefix));

@@ -54,10 +54,12 @@ export function parseVersion(text: string): ApiVersion {
 export const Since = {
   pullPlatform: 32,
   sharedSize: 42,
+  pushPlatform: 46,
   listManifests: 47,
   inspectManifests: 48,
   historyPlatform: 48,
-  pushPlatform: 46,
+  savePlatform: 48,
+  loadPlatform: 48,
   inspectPlatform: 49,
   deletePlatforms: 50,
   identity: 54,

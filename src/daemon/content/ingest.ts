@@ -45,7 +45,7 @@ export class Ingest {
       // An endless body must not fill the disk.
       throw new LayerdError(
         'corrupt',
-        `the registry sends more than the ${this.#expected.size} bytes that ${this.#expected.digest} has`,
+        `more than the ${this.#expected.size} bytes came that ${this.#expected.digest} has`,
       );
     }
     this.#hash.update(chunk);
@@ -67,8 +67,8 @@ export class Ingest {
     throw new LayerdError(
       'corrupt',
       this.#size === size
-        ? `the registry's bytes have digest ${actual}, expected ${digest}`
-        : `the registry's bytes for ${digest} are ${this.#size}, expected ${size}`,
+        ? `the bytes that came have digest ${actual}, expected ${digest}`
+        : `the bytes that came for ${digest} are ${this.#size}, expected ${size}`,
     );
   }
 

@@ -22,7 +22,11 @@ export class ContentStore {
     this.#db = options.db;
     this.#root = options.root;
     this.#now = options.now ?? Date.now;
-    for (const folder of ['blobs/sha256', 'ingest', 'trash']) mkdirSync(join(this.#root, folder), { recursive: true });
+    // Nobody resumes what was staged when the daemon died.
+    rmSync(join(this.#root, 'staging'), { recursive: true, force: true });
+    for (const folder of ['blobs/sha256', 'ingest', 'staging', 'trash']) {
+      mkdirSync(join(this.#root, folder), { recursive: true });
+    }
   }
 
   /** Whether the blob is stored and verified. */
@@ -42,6 +46,14 @@ export class ContentStore {
   /** The file in which an ingest gathers the blob's bytes. */
   ingestPath(digest: Digest): string {
     return join(this.#root, 'ingest', hexOf(digest));
+  }
+
+  /**
+   * A file of the caller's own for bytes that come once and are never resumed, such as those of an archive that a client
+   * sends, whose digest may not even be known yet. A transfer of the same blob has its ingest beside it.
+   */
+  stagingPath(): string {
+    return join(this.#root, 'staging', randomUUID());
   }
 
   /** How many bytes an earlier ingest of the blob left. */
@@ -100,10 +112,9 @@ export class ContentStore {
 
   /**
    * Makes an ingest whose size and digest were verified visible: its bytes are synced, so that no tag outlives them in a
-   * power loss, then the file is renamed into place, then the row is written.
+   * power loss, then the file is renamed into place, then the row is written. `path`: where the bytes are.
    */
-  async commit(digest: Digest, size: number): Promise<void> {
-    const path = this.ingestPath(digest);
+  async commit(digest: Digest, size: number, path = this.ingestPath(digest)): Promise<void> {
     try {
       const file = await open(path, 'r+');
       try {

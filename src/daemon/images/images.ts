@@ -7,11 +7,13 @@ import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
 import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
+import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { ImageRemover } from './remove.ts';
+import type { Saver } from './save.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
 
@@ -22,6 +24,8 @@ export class Images {
   readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
   readonly #tagger: Tagger;
+  readonly #saver: Saver;
+  readonly #loader: Loader;
   readonly #remote: RemoteImages;
   readonly #host: Platform;
 
@@ -31,6 +35,8 @@ export class Images {
     pusher: Pusher;
     remover: ImageRemover;
     tagger: Tagger;
+    saver: Saver;
+    loader: Loader;
     remote: RemoteImages;
     host: Platform;
   }) {
@@ -39,6 +45,8 @@ export class Images {
     this.#pusher = parts.pusher;
     this.#remover = parts.remover;
     this.#tagger = parts.tagger;
+    this.#saver = parts.saver;
+    this.#loader = parts.loader;
     this.#remote = parts.remote;
     this.#host = parts.host;
   }
@@ -91,6 +99,14 @@ export class Images {
 
   push(request: PushRequest, progress: ProgressSink): Promise<void> {
     return this.#pusher.push(request, progress);
+  }
+
+  save(names: readonly string[], options: { platforms: readonly Platform[] }): Promise<AsyncGenerator<Uint8Array>> {
+    return this.#saver.save(names, options.platforms);
+  }
+
+  load(request: LoadRequest, progress: ProgressSink): Promise<void> {
+    return this.#loader.load(request, progress);
   }
 
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {

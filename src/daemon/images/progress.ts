@@ -6,7 +6,7 @@ import type { TransferState, TransferStatus } from '../transfers/transfer.ts';
 export type ProgressSink = (message: ProgressMessage) => void;
 
 /** A layer's bar moves at most this often, in milliseconds; changes of state are told at once. */
-const BAR_INTERVAL = 100;
+export const BAR_INTERVAL = 100;
 
 /** Characters of an error that are shown: with the layer's ID they fit a line of a terminal. */
 const REASON_LENGTH = 54;
@@ -118,7 +118,7 @@ export class LayerProgress {
 }
 
 /** A bar like `[=====>     ]  12.3MB/45.6MB`, for clients that print what they are sent. */
-function drawBar(current: number, total: number): string {
+export function drawBar(current: number, total: number): string {
   const filled = total === 0 ? BAR_WIDTH : Math.min(BAR_WIDTH, Math.floor((current / total) * BAR_WIDTH));
   const bar = '='.repeat(Math.max(filled - 1, 0)) + '>' + ' '.repeat(BAR_WIDTH - Math.max(filled, 1));
   return `[${bar}]  ${humanSize(current)}/${humanSize(total)}`;

@@ -1,7 +1,7 @@
-import { shortId, type Digest } from '../../protocol/digest.ts';
+import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
-import { isForeignLayerType, isImageConfigType, isLayerType } from '../../protocol/media-types.ts';
-import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
+import { isImageConfigType } from '../../protocol/media-types.ts';
+import type { Descriptor, ImageConfig, Platform } from '../../protocol/oci.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
 import type { Lease, Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -11,7 +11,7 @@ import type { Database } from '../metadata/database.ts';
 import { isIndex, parseManifest } from '../registry/manifest.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
-import { chainIds } from './chain.ts';
+import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
 import type { BlobSource, Fetcher } from './fetch.ts';
 import type { StoredManifest } from './image.ts';
@@ -245,7 +245,7 @@ class Pull {
     if (kind === 'image') {
       manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
       config = await this.#obtainImage(document);
-      this.#checkLayers(config, manifest);
+      checkLayers(this.#parts.layers, config, manifest);
     } else {
       await this.#together([
         (signal) => this.#obtain(manifest.config, 'document', signal),
@@ -256,7 +256,7 @@ class Pull {
     }
     // Again, for what another party's transfer has brought meanwhile, and for what is listed twice.
     this.#checkSizes(blobs);
-    return this.#describe(document, kind, config);
+    return describeManifest(this.#parts.layers, document, kind, config);
   }
 
   #checkSizes(blobs: readonly Descriptor[]): void {
@@ -266,13 +266,7 @@ class Pull {
   /** Brings in the config of an image, and refuses an image that it shows to be broken or for another platform. */
   async #imageConfig({ manifest, descriptor }: Selection['chosen'], signal: AbortSignal): Promise<ImageConfig> {
     const config = await this.#config(manifest.config, signal);
-    const { diff_ids: diffIds } = config.rootfs;
-    if (diffIds.length !== manifest.layers.length) {
-      throw new LayerdError(
-        'corrupt',
-        `manifest ${descriptor.digest} has ${manifest.layers.length} layers and its config lists ${diffIds.length} diff IDs; the image is broken where it was built`,
-      );
-    }
+    checkLayerCount(config, manifest, descriptor.digest);
     const { platform } = this.#request;
     if (platform !== undefined && !provides(platformOf(config), platform)) {
       throw new LayerdError(
@@ -281,20 +275,6 @@ class Pull {
       );
     }
     return config;
-  }
-
-  /** Refuses layers that are not those that the config lists. */
-  #checkLayers(config: ImageConfig, manifest: Manifest): void {
-    manifest.layers.forEach((layer, index) => {
-      const expected = config.rootfs.diff_ids[index];
-      const actual = this.#parts.layers.diffIdOf(layer.digest);
-      if (actual !== expected) {
-        throw new LayerdError(
-          'corrupt',
-          `layer ${layer.digest} unpacks to diff ID ${actual ?? 'unknown'}, the config says ${expected ?? 'none'}; the image is broken where it was built`,
-        );
-      }
-    });
   }
 
   /**
@@ -384,39 +364,6 @@ class Pull {
     bar?.complete();
   }
 
-  #describe(
-    document: Selection['chosen'],
-    kind: StoredManifest['kind'],
-    config: ImageConfig | undefined,
-  ): StoredManifest {
-    const { layers } = this.#parts;
-    const { manifest, descriptor } = document;
-    const diffIds = config?.rootfs.diff_ids ?? [];
-    const chain = chainIds(diffIds);
-    const blobs = new Map([descriptor, manifest.config, ...manifest.layers].map(({ digest, size }) => [digest, size]));
-    let size = 0;
-    for (const diffId of new Set(diffIds)) size += layers.get(diffId)?.imageSize ?? 0;
-    return {
-      digest: descriptor.digest,
-      mediaType: descriptor.mediaType,
-      bytes: descriptor.size,
-      kind,
-      configDigest: manifest.config.digest,
-      size,
-      contentSize: [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0),
-      platform: config === undefined ? undefined : platformOf(config),
-      labels: config?.config?.Labels ?? {},
-      created: config?.created,
-      layers: manifest.layers.map((layer, index) => ({
-        digest: layer.digest,
-        mediaType: layer.mediaType,
-        bytes: layer.size,
-        diffId: diffIds[index],
-        chainId: chain[index],
-      })),
-    };
-  }
-
   /** Makes the image visible: image, tag, event and the end of the lease are one transaction. */
   #commit(selection: Selection, manifests: readonly StoredManifest[]): boolean {
     const { db, store, events } = this.#parts;
@@ -427,10 +374,7 @@ class Pull {
       const { changed } = store.put({
         target: target.descriptor,
         manifests,
-        blobs: [
-          ...selection.documents.map((document) => document.descriptor.digest),
-          ...manifests.flatMap(({ configDigest, layers }) => [configDigest, ...layers.map((layer) => layer.digest)]),
-        ],
+        blobs: [...selection.documents.map((document) => document.descriptor.digest), ...manifests.flatMap(blobsOf)],
         repository: canonicalName(this.#reference),
         tag: this.#reference.digest === undefined ? this.#reference.tag : undefined,
         imageId: imageIdOf(chosen),
@@ -448,21 +392,5 @@ class Pull {
     });
     this.#parts.onCommit();
     return changed;
-  }
-}
-
-/** Refuses layers that cannot be stored: those the registry does not hold, and those of unknown kinds. */
-function refuseUnusable(layer: Descriptor, reference: string): void {
-  if (isForeignLayerType(layer.mediaType) || (layer.urls?.length ?? 0) > 0) {
-    throw new LayerdError(
-      'invalid',
-      `${reference} needs the foreign layer ${shortId(layer.digest)} (${layer.mediaType}), which its registry does not hold; layerd does not fetch layers from elsewhere`,
-    );
-  }
-  if (!isLayerType(layer.mediaType)) {
-    throw new LayerdError(
-      'invalid',
-      `${reference} has a layer of the unknown media type ${JSON.stringify(layer.mediaType)}; layerd knows tar layers, plain or compressed with gzip or zstd`,
-    );
   }
 }

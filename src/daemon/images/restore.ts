@@ -28,6 +28,7 @@ export class Restorer {
   readonly #layers: LayerStore;
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #log: RestorerLog;
+  readonly #unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
   readonly #bootId: () => string;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -38,6 +39,8 @@ export class Restorer {
     layers: LayerStore;
     transfers: TransferQueue<BlobSource>;
     log: RestorerLog;
+    /** Unpacks a stored blob that came from no registry, but in an archive. */
+    unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
     bootId?: () => string;
   }) {
     this.#db = options.db;
@@ -45,6 +48,7 @@ export class Restorer {
     this.#layers = options.layers;
     this.#transfers = options.transfers;
     this.#log = options.log;
+    this.#unpack = options.unpack;
     this.#bootId = options.bootId ?? (() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
     this.#dropAfterReboot();
   }
@@ -71,13 +75,18 @@ export class Restorer {
     );
     for (const { digest, size, repository } of missing) {
       if (this.#stopped) return;
-      if (!this.#content.has(digest) || repository === null) {
-        this.#log.error('a layer cannot be restored, since its blob is missing: pull its image again', { digest });
+      if (!this.#content.has(digest)) {
+        this.#log.error('a layer cannot be restored, since its blob is missing: pull or load its image again', {
+          digest,
+        });
         continue;
       }
-      const source = { repository: splitCanonicalName(repository), credentials: undefined };
       try {
-        await this.#transfers.join({ digest, size, remaining: 0, kind: 'layer' }, source, () => undefined).done;
+        if (repository === null) await this.#unpack({ digest, size });
+        else {
+          const source = { repository: splitCanonicalName(repository), credentials: undefined };
+          await this.#transfers.join({ digest, size, remaining: 0, kind: 'layer' }, source, () => undefined).done;
+        }
         this.#log.info('restored a layer from its blob', { digest });
       } catch (error) {
         this.#log.error(`a layer cannot be restored: ${messageOf(error)}`, { digest });

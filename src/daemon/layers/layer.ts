@@ -58,7 +58,8 @@ export interface UnpackRequest {
   readonly resumeAt: number;
   /** Where the EROFS image is written. */
   readonly imagePath: string;
-  readonly expected: { readonly digest: Digest; readonly size: number };
+  /** What the blob has to be. Of one that comes in an archive under another name, the digest is found out instead. */
+  readonly expected: { readonly digest?: Digest | undefined; readonly size: number };
   onProgress?(progress: UnpackProgress): void;
 }
 
@@ -68,3 +69,6 @@ export interface UnpackRequest {
  */
 export const asPublished = (digest: Digest, reason: string): LayerdError =>
   new LayerdError('invalid', `blob ${digest} is as it was published, but ${reason}`);
+
+/** What a blob is called of which perhaps not even the digest is known yet. */
+export const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer of an archive';

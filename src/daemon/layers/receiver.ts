@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 
 import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { storageError } from '../metadata/storage-error.ts';
-import { asPublished, type UnpackRequest } from './layer.ts';
+import { asPublished, nameOf, type UnpackRequest } from './layer.ts';
 import { RingClosed, type Ring } from './ring.ts';
 import type { Writeback } from './writeback.ts';
 
@@ -71,7 +71,7 @@ export class Receiver {
     } catch (error) {
       if (error instanceof RingClosed) throw error;
       if (isKind(error, 'corrupt')) rmSync(blobPath, { force: true });
-      throw storageError(error, `store ${expected.digest}`, blobPath);
+      throw storageError(error, `store ${nameOf(expected.digest)}`, blobPath);
     }
   }
 
@@ -100,7 +100,7 @@ export class Receiver {
         const piece = bytes.subarray(0, PIECE_BYTES);
         if (at + piece.length > size) {
           // An endless body must not fill the disk.
-          throw new LayerdError('corrupt', `the registry sends more than the ${size} bytes that ${digest} has`);
+          throw new LayerdError('corrupt', `more than the ${size} bytes came that ${nameOf(digest)} has`);
         }
         writeWhole(file, piece, at);
         this.#writeback.grown(file, at, at + piece.length);
@@ -147,14 +147,14 @@ export class Receiver {
   #check(): Digest {
     const { digest, size } = this.#request.expected;
     const actual: Digest = `sha256:${this.#hash.digest('hex')}`;
-    if (actual !== digest || this.#size !== size) {
+    if ((digest !== undefined && actual !== digest) || this.#size !== size) {
       throw new LayerdError(
         'corrupt',
-        `the registry's bytes are ${this.#size} with digest ${actual}, expected ${size} with digest ${digest}`,
+        `the bytes that came are ${this.#size} with digest ${actual}, expected ${size} with digest ${digest ?? 'unknown'}`,
       );
     }
     this.#pass(() => this.#target.end());
-    if (this.#corrupt !== undefined) throw asPublished(digest, this.#corrupt.message);
+    if (this.#corrupt !== undefined) throw asPublished(actual, this.#corrupt.message);
     return actual;
   }
 }

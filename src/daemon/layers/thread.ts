@@ -1,6 +1,5 @@
 import { extname } from 'node:path';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
-import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { Job, JobOutcome } from './job.ts';
 import { Ring } from './ring.ts';
@@ -20,7 +19,7 @@ export class LayerThread {
   readonly #onGone: () => void;
   readonly #gone: Promise<void>;
   /** The blob that the job is about. */
-  #digest = '';
+  #blob = '';
   #answer: ((outcome: JobOutcome) => void) | undefined;
   #error: unknown;
   #idleTimer: NodeJS.Timeout | undefined;
@@ -41,10 +40,10 @@ export class LayerThread {
     });
   }
 
-  /** Has a job about a blob done; its bytes are expected in the ring. */
-  async run(job: Job, digest: Digest): Promise<JobOutcome> {
+  /** Has a job about a blob, called so, done; its bytes are expected in the ring. */
+  async run(job: Job, blob: string): Promise<JobOutcome> {
     clearTimeout(this.#idleTimer);
-    this.#digest = digest;
+    this.#blob = blob;
     this.#worker.ref();
     const outcome = await new Promise<JobOutcome>((resolve) => {
       this.#answer = resolve;
@@ -73,9 +72,9 @@ export class LayerThread {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
       // The layer's own doing, and so again with the next try.
       const limit = `the ${LIMITS.maxOldGenerationSizeMb} MiB that a layer is given`;
-      return new LayerdError('invalid', `cannot unpack ${this.#digest}: it needs more memory than ${limit}`);
+      return new LayerdError('invalid', `cannot unpack ${this.#blob}: it needs more memory than ${limit}`);
     }
     const reason = error === undefined ? `exit code ${code}` : messageOf(error);
-    return new LayerdError('internal', `cannot unpack ${this.#digest}: its thread ended: ${reason}`);
+    return new LayerdError('internal', `cannot unpack ${this.#blob}: its thread ended: ${reason}`);
   }
 }

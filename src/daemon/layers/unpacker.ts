@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { LayerdError } from '../../protocol/errors.ts';
 import { loadIsal } from './isal.ts';
 import type { JobOutcome } from './job.ts';
-import { asPublished, type UnpackedLayer, type Unpacking, type UnpackRequest } from './layer.ts';
+import { asPublished, nameOf, type UnpackedLayer, type Unpacking, type UnpackRequest } from './layer.ts';
 import { RingClosed } from './ring.ts';
 import { LayerThread } from './thread.ts';
 
@@ -136,7 +136,7 @@ class ThreadUnpacking implements Unpacking {
     builder?.ring.reset();
     const { blobPath, resumeAt, imagePath, expected } = this.#request;
     const timer = setInterval(() => this.#report(), PROGRESS_MILLISECONDS);
-    const { digest } = expected;
+    const name = nameOf(expected.digest);
     const received = receiver.run(
       {
         task: 'receive',
@@ -145,9 +145,9 @@ class ThreadUnpacking implements Unpacking {
         consumed: this.#consumed.buffer,
         tar: builder?.ring.shared,
       },
-      digest,
+      name,
     );
-    const built = builder?.run({ task: 'build', imagePath, tar: builder.ring.shared }, digest);
+    const built = builder?.run({ task: 'build', imagePath, tar: builder.ring.shared }, name);
     this.#begun.resolve(undefined);
     if (builder === undefined || built === undefined) await this.#settle(await received);
     else await this.#settle(await this.#both(received, built, builder));
@@ -170,7 +170,7 @@ class ThreadUnpacking implements Unpacking {
       const { kind, message } = built.failure;
       if (kind !== 'corrupt') return built;
       if ('digest' in received) {
-        const error = asPublished(this.#request.expected.digest, message);
+        const error = asPublished(received.digest, message);
         return { failure: { kind: error.kind, message: error.message } };
       }
     }
@@ -214,7 +214,7 @@ class ThreadUnpacking implements Unpacking {
   /** Why a write is refused. */
   async #failure(): Promise<unknown> {
     return this.#result.promise.then(
-      () => new LayerdError('internal', `bytes were given for ${this.#request.expected.digest} after its end`),
+      () => new LayerdError('internal', `bytes were given for ${nameOf(this.#request.expected.digest)} after its end`),
       (error: unknown) => error,
     );
   }
@@ -227,7 +227,7 @@ class ThreadUnpacking implements Unpacking {
     this.#begun.resolve(undefined);
     if ('digest' in outcome && outcome.layer !== undefined) {
       this.#report();
-      this.#result.resolve({ ...outcome.layer, digest: expected.digest, blobSize: expected.size });
+      this.#result.resolve({ ...outcome.layer, digest: outcome.digest, blobSize: expected.size });
       return;
     }
     // A thread that crashed could not remove it. What cannot be removed here either goes at the next start.
@@ -235,7 +235,7 @@ class ThreadUnpacking implements Unpacking {
     this.#result.reject(
       'failure' in outcome
         ? new LayerdError(outcome.failure.kind, outcome.failure.message)
-        : new LayerdError('cancelled', `the unpacking of ${expected.digest} was given up`),
+        : new LayerdError('cancelled', `the unpacking of ${nameOf(expected.digest)} was given up`),
     );
   }
 

@@ -8,7 +8,7 @@ import { STAGE_BYTES } from './image-file.ts';
 import { Inflater, type Output } from './inflate.ts';
 import { loadIsal } from './isal.ts';
 import type { BuildJob, Job, JobOutcome, ReceiveJob } from './job.ts';
-import type { Layer } from './layer.ts';
+import { asPublished, type Layer } from './layer.ts';
 import { Receiver } from './receiver.ts';
 import { Ring, RingClosed } from './ring.ts';
 import { Writeback } from './writeback.ts';
@@ -44,7 +44,7 @@ function outcomeOf(job: Job): JobOutcome {
   } catch (error) {
     if (error instanceof RingClosed) return { stopped: true };
     if (error instanceof LayerdError) return { failure: { kind: error.kind, message: error.message } };
-    const what = job.task === 'build' ? job.imagePath : job.request.expected.digest;
+    const what = job.task === 'build' ? job.imagePath : (job.request.expected.digest ?? job.request.blobPath);
     return { failure: { kind: 'internal', message: `unpacking ${what}: ${messageOf(error)}` } };
   }
 }
@@ -60,7 +60,11 @@ function receive({ request, source, consumed, tar: shared }: ReceiveJob): JobOut
   }
   return building(request.imagePath, (builder) => {
     const digest = pass({ reserve: () => tar, commit: (length) => builder.write(tar.subarray(0, length)) }).run();
-    return { digest, layer: builder.finish() };
+    try {
+      return { digest, layer: builder.finish() };
+    } catch (error) {
+      throw isKind(error, 'corrupt') ? asPublished(digest, error.message) : error;
+    }
   });
 }
 

@@ -16,6 +16,7 @@ import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { Archives } from '../images/archives.ts';
 import { ARM64, Fixture as Store } from '../images/fixture.ts';
 
 /** A line of the daemon's log. */
@@ -35,6 +36,7 @@ export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'r
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
   readonly events = new EventLog({ db: this.store.db });
+  readonly archives = new Archives(this.store, this.events);
   readonly lines: LogLine[] = [];
   readonly socket: string;
   /** The address of the loopback port, `http://127.0.0.1:1234`. */
@@ -73,6 +75,7 @@ export class Fixture implements AsyncDisposable {
       server.closeAllConnections();
       await closed;
     }
+    await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
   }
@@ -128,6 +131,8 @@ export class Fixture implements AsyncDisposable {
         history: (name, options) => imageHistory(store.store, name, options),
         remove: (name, options) => remover.remove(name, options),
         tag: (name, reference) => tagger.tag(name, reference),
+        save: (names, { platforms }) => this.archives.saver.save(names, platforms),
+        load: (...request) => this.archives.loader.load(...request),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
         push: (...request) => this.remote.push(...request),

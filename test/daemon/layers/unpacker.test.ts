@@ -172,7 +172,7 @@ function unpacking(pairBytes: number): void {
         await writeAll(long.unpacking, Buffer.concat([blob, Buffer.alloc(10_000_000)]));
         await long.unpacking.finish();
       },
-      isError('corrupt', /sends more than/),
+      isError('corrupt', /more than the \d+ bytes came/),
     );
     await isGone(long.blobPath);
     await isGone(long.imagePath);

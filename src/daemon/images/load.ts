@@ -1,0 +1,127 @@
+import { isKind, LayerdError } from '../../protocol/errors.ts';
+import type { Platform } from '../../protocol/oci.ts';
+import { canonicalName, familiarString } from '../../protocol/reference.ts';
+import type { GarbageCollector } from '../content/garbage.ts';
+import type { Lease, Leases } from '../content/leases.ts';
+import type { NewEvent } from '../events/event.ts';
+import type { Database } from '../metadata/database.ts';
+import { unusable } from './archive/archive.ts';
+import { Contents, type ArchiveImage } from './archive/contents.ts';
+import { decompressed } from './archive/decompress.ts';
+import { readEntries } from './archive/entries.ts';
+import { Intake, type IntakeParts } from './archive/intake.ts';
+import { blobsOf } from './composition.ts';
+import type { ProgressSink } from './progress.ts';
+import { imageIdOf, type ImageStore } from './store.ts';
+
+/** What loading works with. */
+export interface LoaderParts extends IntakeParts {
+  readonly db: Database;
+  readonly leases: Leases;
+  readonly collector: GarbageCollector;
+  readonly store: ImageStore;
+  readonly events: { append(event: NewEvent): unknown };
+  readonly host: Platform;
+  /** Told after images were committed. */
+  onCommit(): void;
+}
+
+/** An archive to be loaded. */
+export interface LoadRequest {
+  /** Its bytes. Leaving the iteration must not close what they come from, which is still to be answered. */
+  readonly archive: AsyncIterable<Uint8Array>;
+  /** Without the bars of layers. */
+  readonly quiet: boolean;
+  /** Only these platforms of each image; none for all. */
+  readonly platforms: readonly Platform[];
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}
+
+/** Loads images from archives. {@link Member} tells the life of an archive. */
+export class Loader {
+  readonly #parts: LoaderParts;
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(parts: LoaderParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves when all images of the archive are visible; when it rejects, nothing is. */
+  async load(request: LoadRequest, progress: ProgressSink): Promise<void> {
+    const loading = this.#load(request, progress);
+    const settled = loading.catch(() => undefined).finally(() => this.#running.delete(settled));
+    this.#running.add(settled);
+    return loading;
+  }
+
+  /** Waits until nothing is under way, once no bytes come any more. */
+  async close(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  async #load({ archive, quiet, platforms, signal }: LoadRequest, progress: ProgressSink): Promise<void> {
+    const { leases, collector, host, content, layers } = this.#parts;
+    const lease = leases.acquire('load');
+    try {
+      const intake = new Intake(this.#parts, lease, quiet ? () => undefined : progress);
+      await intake.takeAll(readEntries(decompressed(archive)));
+      const contents = new Contents({ content, layers, intake, lease, host, platforms });
+      const images = await contents.images();
+      signal.throwIfAborted();
+      for (const line of this.#commit(images, lease)) progress({ stream: `${line}\n` });
+    } catch (error) {
+      collector.collect(lease.release());
+      // What breaks its own format is the client's to mend: the archive is what it sent.
+      throw isKind(error, 'corrupt') ? unusable(error.message, error) : error;
+    }
+    this.#parts.onCommit();
+  }
+
+  /** Makes all images visible in one transaction, and lets go of what none of them needs; returns what is said of it. */
+  #commit(images: readonly ArchiveImage[], lease: Lease): string[] {
+    const { db, collector } = this.#parts;
+    return db.transaction(() => {
+      const said = images.flatMap((image) => this.#put(image));
+      collector.collect(lease.release());
+      return said;
+    });
+  }
+
+  #put(image: ArchiveImage): string[] {
+    const { store, events } = this.#parts;
+    const first = image.manifests.find(({ kind }) => kind !== 'attestation') ?? image.manifests[0];
+    if (first === undefined) throw new LayerdError('internal', 'an archive with an image without a manifest');
+    const written = {
+      target: image.target,
+      manifests: image.manifests,
+      blobs: [...image.indexes, ...image.manifests.flatMap(blobsOf)],
+      byDigest: false,
+      imageId: imageIdOf(first),
+      manifest: first.digest,
+    };
+    store.put({ ...written, repository: '' });
+    const { listedId } = store.resolve(image.target.digest);
+    const event = (action: string, actor: string, name: string): void => {
+      events.append({ type: 'image', action, actor, attributes: { ...first.labels, name } });
+    };
+    const said = image.names.flatMap((reference) => {
+      const name = familiarString(reference);
+      const { previous, changed } = store.put({
+        ...written,
+        repository: canonicalName(reference),
+        tag: reference.tag,
+      });
+      const lines = [`Loaded image: ${name}`];
+      const left = previous === undefined ? listedId : store.resolve(previous).listedId;
+      if (left !== listedId) {
+        events.append({ type: 'image', action: 'untag', actor: left, attributes: { name: left } });
+        lines.unshift(`The image ${name} already exists, renaming the old one with ID ${left} to empty string`);
+      }
+      if (changed) event('tag', listedId, name);
+      return lines;
+    });
+    event('load', listedId, image.names[0] === undefined ? listedId : familiarString(image.names[0]));
+    return said.length > 0 ? said : [`Loaded image ID: ${listedId}`];
+  }
+}
