@@ -48,7 +48,11 @@ const KINDS: ReadonlyMap<number, ErrorKind> = new Map<number, ErrorKind>([
   [507, 'no-space'],
 ]);
 
+/** Code of a {@link ConnectionError} whose daemon says that it speaks TLS alone. */
+export const TLS_DEMANDED = 'TLS_DEMANDED';
+
 const REASONS: Readonly<Record<string, string>> = {
+  [TLS_DEMANDED]: 'it demands TLS',
   ENOENT: 'there is no such socket',
   ENOTDIR: 'there is no such socket',
   ECONNREFUSED: 'nothing listens there',

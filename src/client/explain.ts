@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { CERTIFICATE_DEMANDED, NOT_TLS, UNKNOWN_AUTHORITY } from '../protocol/tls.ts';
 import { SYSTEM_HOST } from './endpoint.ts';
-import type { ConnectionError } from './errors.ts';
+import { TLS_DEMANDED, type ConnectionError } from './errors.ts';
 
 /** Codes that say that nobody is there, rather than that the connection broke. */
 const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ECONNREFUSED']);
@@ -28,7 +28,8 @@ function aboutTls({ code, suspicion }: ConnectionError): string {
   const yours = 'name yours with --tlscert and --tlskey, or put it into DOCKER_CERT_PATH as cert.pem and key.pem';
   if (CERTIFICATE_DEMANDED.has(code)) return `; ${yours}`;
   if (NOT_TLS.has(code)) return '; leave out --tls and --tlsverify if that is as it should be';
-  // A server that is made with Node, as layerd is, closes the connection where others say why.
+  if (code === TLS_DEMANDED) return '; add --tlsverify';
+  // Not every server says why it closes a connection; one that is made with Node does not for a certificate.
   if (suspicion === 'client-certificate') return `; it may demand a client certificate that it trusts: ${yours}`;
   return suspicion === 'tls' ? '; it may demand TLS: add --tlsverify' : '';
 }

@@ -1,6 +1,6 @@
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Endpoint } from './endpoint.ts';
-import { ConnectionError, EngineError, kindOfStatus } from './errors.ts';
+import { ConnectionError, EngineError, kindOfStatus, TLS_DEMANDED } from './errors.ts';
 
 // An import of these modules would also read their WebSocket, and with it load what fetch is made of: 20 ms of a command
 // that takes 60.
@@ -10,6 +10,9 @@ const http = process.getBuiltinModule('node:http');
 const CONNECT_TIMEOUT_MS = 10_000;
 /** What is read of an error's body at most: 64 KiB. */
 const MAX_ERROR_BYTES = 64 * 1024;
+
+/** What layerd and servers written in Go answer to plain HTTP where they speak TLS. */
+const PLAIN_HTTP = 'Client sent an HTTP request to an HTTPS server.';
 
 /** Certificates as PEM text. */
 export interface TlsOptions {
@@ -56,8 +59,16 @@ export class Transport {
     const response = await this.#attempt(call, true);
     const status = response.statusCode ?? 0;
     if (status < 400) return response;
-    const message = call.method === 'HEAD' ? '' : await this.#errorMessage(response, call.signal);
+    if (call.method === 'HEAD') {
+      // Its answer has no body that could say what is wrong.
+      response.destroy();
+      return this.send({ ...call, method: 'GET' });
+    }
+    const message = await this.#errorMessage(response, call.signal);
     response.destroy();
+    if (message === PLAIN_HTTP) {
+      throw new ConnectionError(this.host, Object.assign(new Error(message), { code: TLS_DEMANDED }));
+    }
     throw new EngineError(
       kindOfStatus(status),
       message === '' ? `the daemon answered ${call.method} ${call.path} with status ${status}` : message,

@@ -17,7 +17,7 @@ const MESSAGES = {
     // It shows none of a certificate whose authority the daemon does not name.
     strangersCertificate: /^error during connect: .*tls: certificate required$/m,
     strangersDaemon: /^error during connect: .*x509: certificate signed by unknown authority$/m,
-    withoutTls: /^error during connect: .*EOF$/m,
+    withoutTls: /^Error response from daemon: Client sent an HTTP request to an HTTPS server\.$/m,
   },
   layerctl: {
     withoutCertificate:
@@ -26,8 +26,7 @@ const MESSAGES = {
       /^layerctl: cannot talk to the daemon at tcp:\S+: the connection was lost; it may demand a client certificate that it trusts: name yours with --tlscert/m,
     strangersDaemon:
       /^layerctl: cannot talk to the daemon at tcp:\S+: its certificate is signed by an unknown authority; name the authority with --tlscacert/m,
-    withoutTls:
-      /^layerctl: cannot talk to the daemon at tcp:\S+: the connection was lost; it may demand TLS: add --tlsverify$/m,
+    withoutTls: /^layerctl: cannot talk to the daemon at tcp:\S+: it demands TLS; add --tlsverify$/m,
   },
 } as const;
 
