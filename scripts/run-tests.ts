@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 
 /** Tests start daemons and registries of their own; more of them at once than this only wait for the disk. */
 const MAX_CONCURRENCY = 4;
+/** A file that takes longer, in milliseconds, hangs; the comparison with the whole corpus is the longest by far. */
+const TIMEOUT = process.env['LAYERD_CORPUS_REGISTRY'] === undefined ? 300_000 : 3_600_000;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const args = process.argv.slice(2);
@@ -24,7 +26,14 @@ const reporter = process.stdout.isTTY ? 'spec' : './scripts/compact-reporter.ts'
 const concurrency = Math.min(availableParallelism(), MAX_CONCURRENCY);
 const { status, signal, error } = spawnSync(
   process.execPath,
-  ['--test', `--test-concurrency=${concurrency}`, `--test-reporter=${reporter}`, ...flags, ...files],
+  [
+    '--test',
+    `--test-concurrency=${concurrency}`,
+    `--test-timeout=${TIMEOUT}`,
+    `--test-reporter=${reporter}`,
+    ...flags,
+    ...files,
+  ],
   { cwd: root, stdio: 'inherit' },
 );
 if (error !== undefined) throw error;

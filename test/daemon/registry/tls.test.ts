@@ -121,7 +121,7 @@ describe('a registry with a certificate of its own', { skip: needs('docker-regis
       await using strict = startClient({ certsDirs: [dir.path] }, STRICT);
       await assert.rejects(strict.registries.blob(repositoryAt(host), digest), {
         kind: 'forbidden',
-        message: /redirects to plain HTTP/,
+        message: /sends us to plain HTTP/,
       });
       assert.deepEqual(storage.requests, []);
       await using lax = startClient();
