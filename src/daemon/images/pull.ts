@@ -28,6 +28,7 @@ import {
   type Reference,
 } from '../../protocol/reference.ts';
 import { platformOf, select, type Selection } from './selection.ts';
+import { together } from './together.ts';
 import { imageIdOf, type ImageStore } from './store.ts';
 
 interface PullerLog {
@@ -247,7 +248,7 @@ class Pull {
       config = await this.#obtainImage(document);
       checkLayers(this.#parts.layers, config, manifest);
     } else {
-      await this.#together([
+      await together(this.#request.signal, [
         (signal) => this.#obtain(manifest.config, 'document', signal),
         ...manifest.layers.map(
           (layer) => (signal: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', signal),
@@ -302,31 +303,11 @@ class Pull {
     }
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
-    await this.#together([
+    await together(this.#request.signal, [
       (stop) => this.#imageConfig(document, stop),
       ...missing.map((layer) => (stop: AbortSignal) => this.#obtain(layer, 'layer', stop, bars.get(layer.digest))),
     ]);
     return this.#imageConfig(document, signal);
-  }
-
-  /**
-   * Does the parts of a work at the same time and waits for all of them; the first that fails ends the others. Returns or
-   * throws only when nothing of it goes on, so that what is left over can be collected.
-   */
-  async #together(parts: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, stop.signal]);
-    await Promise.allSettled(
-      parts.map(async (part) => {
-        try {
-          await part(signal);
-        } catch (error) {
-          // The first failure is the one that is told.
-          stop.abort(error);
-        }
-      }),
-    );
-    stop.signal.throwIfAborted();
   }
 
   /** Joins the transfer of a blob that is missing and waits for it. */

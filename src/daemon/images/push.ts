@@ -12,6 +12,7 @@ import { formatPlatform, only } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
 import { pushable, type Pushable } from './pushable.ts';
 import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
+import { together } from './together.ts';
 import { recordSources, type UploadQueue } from './upload.ts';
 
 /** Blobs that a registry is asked for at a time. */
@@ -215,23 +216,16 @@ class Push {
       bar.say('Preparing');
     }
     const present = await this.#present(blobs.map(({ digest }) => digest));
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, stop.signal]);
-    await Promise.allSettled(
-      blobs.map(async (blob) => {
+    await together(
+      this.#request.signal,
+      blobs.map((blob) => async (signal: AbortSignal) => {
         const bar = bars.get(blob.digest);
-        try {
-          const delivery = present.has(blob.digest)
-            ? ({ how: 'present' } as const)
-            : await this.#deliver(blob, signal, bar);
-          bar?.say(lineOf(delivery));
-        } catch (error) {
-          // The first failure ends the others, and is the one that is told.
-          stop.abort(error);
-        }
+        const delivery = present.has(blob.digest)
+          ? ({ how: 'present' } as const)
+          : await this.#deliver(blob, signal, bar);
+        bar?.say(lineOf(delivery));
       }),
     );
-    stop.signal.throwIfAborted();
   }
 
   /** Which of the blobs the repository holds. Not through the queue: asking must not wait behind uploads. */
