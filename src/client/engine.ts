@@ -15,7 +15,7 @@ import { LayerdError } from '../protocol/errors.ts';
 import type { EventMessage } from '../protocol/event.ts';
 import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
-import { DEFAULT_TAG, familiarName, familiarString, parseReference } from '../protocol/reference.ts';
+import { DEFAULT_TAG, familiarName, familiarString, parseReference, withDefaultTag } from '../protocol/reference.ts';
 import { defaultHost, parseHost } from './endpoint.ts';
 import { EngineError, kindOfStatus } from './errors.ts';
 import { parseWithBigInt } from './json.ts';
@@ -116,6 +116,17 @@ export interface LoadOptions extends CallOptions {
   readonly quiet?: boolean | undefined;
   /** Load only these platforms, `os/arch[/variant]`. Needs API 1.48. */
   readonly platforms?: readonly string[] | undefined;
+}
+
+export interface ImportOptions extends CallOptions {
+  /** The new image's name; without one it is dangling. */
+  readonly name?: string | undefined;
+  /** The comment in its history. */
+  readonly message?: string | undefined;
+  /** Instructions of a Dockerfile that set its defaults: `CMD ["sh"]`. */
+  readonly changes?: readonly string[] | undefined;
+  /** `os[/arch[/variant]]`; default: the daemon's. */
+  readonly platform?: string | undefined;
 }
 
 export interface EventsOptions extends CallOptions {
@@ -265,6 +276,26 @@ export class LayerdClient implements AsyncDisposable {
     await this.#setPlatforms(query, options, 'loading one platform');
     const headers = { 'Content-Type': 'application/x-tar' };
     const call = { method: 'POST', path: '/images/load', query, headers, body: archive } as const;
+    yield* this.#progress(await this.#send(call, options), options);
+  }
+
+  /**
+   * Makes an image of a tar of a root file system, sent as it is read or downloaded by the daemon from a URL, telling what
+   * happens on the way; the status of the last message is the image ID. Throws when it fails; there is no image then.
+   */
+  async *import(
+    source: AsyncIterable<Uint8Array> | URL,
+    options: ImportOptions = {},
+  ): AsyncGenerator<ProgressMessage, void, undefined> {
+    const { name, message, changes = [], platform } = options;
+    const query = new URLSearchParams({ fromSrc: source instanceof URL ? source.href : '-' });
+    if (name !== undefined) query.set('repo', familiarString(withDefaultTag(parseReference(name))));
+    if (message !== undefined) query.set('message', message);
+    for (const change of changes) query.append('changes', change);
+    if (platform !== undefined) query.set('platform', platform);
+    const headers = { 'Content-Type': 'application/x-tar' };
+    const body = source instanceof URL ? {} : { headers, body: source };
+    const call = { method: 'POST', path: '/images/create', query, ...body } as const;
     yield* this.#progress(await this.#send(call, options), options);
   }
 

@@ -14,6 +14,7 @@ import { EventLog } from './events/log.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
 import { Images } from './images/images.ts';
+import { Importer } from './images/import.ts';
 import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
@@ -62,6 +63,7 @@ export class Engine {
   readonly #unpacker: Unpacker;
   readonly #loadUnpacker: Unpacker;
   readonly #loader: Loader;
+  readonly #importer: Importer;
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
   readonly #leases: Leases;
@@ -157,18 +159,9 @@ export class Engine {
     const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const saver = new Saver({ content, leases, collector, store, events });
-    const loader = new Loader({
-      db,
-      content,
-      layers,
-      unpacker: loadUnpacker,
-      leases,
-      collector,
-      store,
-      events,
-      host,
-      onCommit,
-    });
+    const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
+    const loader = new Loader(intake);
+    const importer = new Importer({ ...intake, registries });
     const remote = new RemoteImages(registries);
     this.#events = events;
     this.#content = content;
@@ -180,13 +173,14 @@ export class Engine {
     this.#unpacker = unpacker;
     this.#loadUnpacker = loadUnpacker;
     this.#loader = loader;
+    this.#importer = importer;
     this.#transfers = transfers;
     this.#uploads = uploads;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, host }),
+      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, importer, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
@@ -239,7 +233,7 @@ export class Engine {
   async close(): Promise<void> {
     await this.#reconciling;
     await Promise.all([this.#unpacker.close(), this.#loadUnpacker.close()]);
-    await this.#loader.close();
+    await Promise.all([this.#loader.close(), this.#importer.close()]);
     await this.#registries.close();
     await this.#layout.close();
   }

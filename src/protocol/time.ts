@@ -28,7 +28,8 @@ const DATE_TIME =
  * nanoseconds. `now` is Unix milliseconds. Throws `invalid`.
  */
 export function parseTime(text: string, now: number): bigint {
-  if (DURATION.test(text)) return BigInt(Math.floor(now)) * NANOSECONDS_PER_MILLISECOND - duration(text);
+  const before = parseDuration(text);
+  if (before !== undefined) return BigInt(Math.floor(now)) * NANOSECONDS_PER_MILLISECOND - before;
   const unix = UNIX_TIME.exec(text);
   if (unix !== null) {
     return BigInt(unix[1] ?? 0) * NANOSECONDS_PER_SECOND + BigInt((unix[2] ?? '').padEnd(9, '0'));
@@ -72,8 +73,9 @@ export function trimFraction(time: string): string {
   return time.replace(/\.(\d*?)0*(?=Z|[+-]\d\d:\d\d$)/, (_, digits: string) => (digits === '' ? '' : `.${digits}`));
 }
 
-/** The nanoseconds of a Go duration. */
-function duration(text: string): bigint {
+/** The nanoseconds of a Go duration such as `1h30m`; undefined where it is none. */
+export function parseDuration(text: string): bigint | undefined {
+  if (!DURATION.test(text)) return undefined;
   let sum = 0n;
   for (const [, amount = '', unit = ''] of text.matchAll(DURATION_PART)) {
     const [whole = '', fraction = ''] = amount.split('.');

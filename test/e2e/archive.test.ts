@@ -252,3 +252,48 @@ describe('archives', { skip: needs('docker', 'docker-registry') }, () => {
     assert.equal(succeeded(await other.docker('load', '-q', '-i', file('layerd.tar'))), `Loaded image: ${ref}\n`);
   });
 });
+
+describe('imports', { skip: needs('docker') }, () => {
+  let daemon: Daemon;
+  let folder: Scratch;
+  const file = (name: string): string => join(folder.path, name);
+  before(async () => {
+    daemon = await startDaemon();
+    folder = await scratch('import');
+    await writeFile(file('root.tar'), await tarOf([{ name: 'etc/issue', content: 'hello' }]));
+  });
+  after(async () => {
+    await folder[Symbol.asyncDispose]();
+    await daemon.stop();
+  });
+
+  it('from docker make an image that is listed, inspected and saved as any other', async () => {
+    const said = succeeded(
+      await daemon.docker('import', '-c', 'CMD ["sh"]', '-m', 'by hand', file('root.tar'), 'team/base:1'),
+    );
+    assert.match(said, /^sha256:[0-9a-f]{64}\n$/);
+    const shown = await daemon.docker(
+      'image',
+      'inspect',
+      '-f',
+      '{{.Id}} {{.Comment}} {{json .Config.Cmd}}',
+      'team/base:1',
+    );
+    assert.equal(succeeded(shown), `${said.trim()} by hand ["sh"]\n`);
+    assert.match(succeeded(await daemon.docker('history', '--no-trunc', 'team/base:1')), /by hand/);
+    succeeded(await daemon.docker('save', '-o', file('saved.tar'), 'team/base:1'));
+    await using other = await startDaemon();
+    assert.equal(succeeded(await other.docker('load', '-i', file('saved.tar'))), 'Loaded image: team/base:1\n');
+  });
+
+  it('from layerctl take files and pipes', async () => {
+    assert.match(
+      succeeded(await daemon.layerctl('import', '--change', 'USER nobody', file('root.tar'), 'mine')),
+      /^sha256:[0-9a-f]{64}\n$/,
+    );
+    assert.equal(succeeded(await daemon.layerctl('inspect', '-f', '{{.Config.User}}', 'mine')), 'nobody\n');
+    const refused = await daemon.layerctl('import', '-c', 'RUN make', file('root.tar'), 'other');
+    assert.match(failed(refused), /run is not a valid change command/);
+    assert.match(failed(await daemon.layerctl('import', file('nothing.tar'))), /cannot read/);
+  });
+});

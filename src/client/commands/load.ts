@@ -1,7 +1,5 @@
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { LayerdError, messageOf } from '../../protocol/errors.ts';
-import { Exit, type Context, type Run } from './command.ts';
+import { Exit, type Run } from './command.ts';
+import { readFileInput, readStandardInput } from './input.ts';
 import { terminalView } from './save.ts';
 
 interface Options {
@@ -10,13 +8,13 @@ interface Options {
   readonly quiet?: boolean;
 }
 
-/** Bytes of a file that are read at a time. */
-const READ_BYTES = 256 * 1024;
-
 /** `layerctl load`. */
 export const load: Run<Options> = async (context, _names, options) => {
   const { client, out, err, signal } = context;
-  const archive = await openArchive(context, options.input);
+  const archive =
+    options.input === undefined
+      ? readStandardInput(context, 'there is no archive: name a file with --input, or redirect one to standard input')
+      : await readFileInput(options.input);
   const view = options.quiet === true ? undefined : await terminalView(err);
   try {
     const quiet = view === undefined;
@@ -32,21 +30,3 @@ export const load: Run<Options> = async (context, _names, options) => {
   }
   return Exit.ok;
 };
-
-async function openArchive({ input }: Context, path: string | undefined): Promise<AsyncIterable<Uint8Array>> {
-  if (path === undefined) {
-    const standard = input();
-    if (standard.isTTY === true) {
-      throw new LayerdError(
-        'invalid',
-        'there is no archive: name a file with --input, or redirect one to standard input',
-      );
-    }
-    return standard as AsyncIterable<Uint8Array>;
-  }
-  try {
-    return createReadStream('', { fd: await open(path), highWaterMark: READ_BYTES }) as AsyncIterable<Uint8Array>;
-  } catch (cause) {
-    throw new LayerdError('unavailable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
-}

@@ -252,6 +252,52 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./load.ts')).load,
   },
   {
+    paths: ['import', 'image import'],
+    group: IMAGES,
+    summary: 'Make an image of a tar of files',
+    description:
+      'Makes an image of one layer from a tar of a root file system, as debootstrap or docker export give it: a file, ' +
+      'standard input (-), or an http(s) URL that the daemon downloads. It may be compressed with gzip or zstd.',
+    args: [
+      { name: 'FILE|URL|-', description: 'The tar', completes: 'file' },
+      { name: 'NAME[:TAG]', description: 'The new name; without one the image is dangling', optional: true },
+    ],
+    options: [
+      {
+        flags: '-c, --change <INSTRUCTION>',
+        description: 'Set a default as in a Dockerfile: \'CMD ["sh"]\'; also ENV, ENTRYPOINT, EXPOSE, LABEL, USER, …',
+        repeatable: true,
+        completes: [
+          'CMD ',
+          'ENTRYPOINT ',
+          'ENV ',
+          'EXPOSE ',
+          'HEALTHCHECK ',
+          'LABEL ',
+          'ONBUILD ',
+          'USER ',
+          'VOLUME ',
+          'WORKDIR ',
+        ],
+      },
+      { flags: '-m, --message <TEXT>', description: 'Set the comment in the image’s history' },
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Say what platform it is for, if not the daemon’s: os[/arch[/variant]]',
+        completes: PLATFORMS,
+      },
+    ],
+    examples: [
+      ['layerctl import rootfs.tar.gz base:1', 'a file'],
+      [
+        'debootstrap bookworm root && tar -C root -c . | layerctl import -c \'CMD ["bash"]\' - debian:mine',
+        'from a pipe',
+      ],
+      ['layerctl import https://example.com/rootfs.tar.zst base:2', 'by URL'],
+    ],
+    load: async () => (await import('./import.ts')).importImage,
+  },
+  {
     paths: ['manifest inspect'],
     group: REGISTRIES,
     summary: 'Show a manifest or index as its registry serves it',
@@ -347,7 +393,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
   image: {
-    summary: 'Commands on images: ls, inspect, history, load, pull, push, rm, save, tag',
+    summary: 'Commands on images: ls, inspect, history, import, load, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
   system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },

@@ -3,11 +3,10 @@ import { pipeline } from 'node:stream/promises';
 import type { Router } from 'express';
 import { LayerdError } from '../../protocol/errors.ts';
 import { newRouter, serve, type Call } from './call.ts';
-import { failureOf } from './errors.ts';
 import { imageName } from './names.ts';
 import { flag, platforms } from './parameters.ts';
 import type { ApiParts } from './parts.ts';
-import { ProgressStream } from './progress.ts';
+import { streamedFrom } from './streamed.ts';
 import { Since } from './versions.ts';
 
 /** The operations of the Engine API's tag "Image" by which images come and go in archives. */
@@ -47,12 +46,10 @@ export function archiveRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>)
 
   router.post(
     '/images/load',
-    serve(async (call) => {
-      const { request, response, query, version, signal } = call;
-      const stream = new ProgressStream(response);
-      const archive = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-      try {
-        await images.load(
+    serve((call) => {
+      const { query, version, signal } = call;
+      return streamedFrom(call, log, (archive, progress) =>
+        images.load(
           {
             archive,
             // Without the parameter dockerd is quiet, whatever the definition says.
@@ -60,16 +57,9 @@ export function archiveRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>)
             platforms: version < Since.loadPlatform ? [] : platforms(query, 'platform'),
             signal,
           },
-          (message) => stream.send(message),
-        );
-      } catch (error) {
-        // What the client still sends is discarded, so that it gets to the answer.
-        request.resume();
-        if (!stream.begun || signal.aborted) throw error;
-        stream.end(failureOf(error, call, log).message);
-        return;
-      }
-      stream.end();
+          progress,
+        ),
+      );
     }),
   );
 

@@ -36,7 +36,7 @@ export function refuseBrowsers(request: IncomingMessage, hostNames: readonly str
 }
 
 /** The operations that read the body of their request themselves. */
-const READERS: ReadonlySet<string> = new Set(['POST /images/load']);
+const READERS: ReadonlySet<string> = new Set(['POST /images/load', 'POST /images/create']);
 
 /** Whether the operation reads the body of its request; `path` has neither version nor query. */
 export const readsBody = (method: string, path: string): boolean => READERS.has(`${method} ${path}`);

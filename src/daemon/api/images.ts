@@ -1,6 +1,5 @@
 import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
-import type { ProgressMessage } from '../../protocol/progress.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
@@ -8,11 +7,12 @@ import { familiarName, parseImageAndTag, parseReference, withTag, type Reference
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
-import { failureOf } from './errors.ts';
+import { discardBody } from './guard.ts';
+import { importImage } from './import.ts';
 import { imageName } from './names.ts';
 import { flag, named, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
-import { ProgressStream } from './progress.ts';
+import { streamed } from './streamed.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
 
 /** The operations of the Engine API's tag "Image" that are served. */
@@ -87,8 +87,11 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
   router.post(
     '/images/create',
     serve((call) => {
+      if (call.query.has('fromSrc') && (call.query.get('fromImage') ?? '') === '')
+        return importImage(call, { images, log });
+      discardBody(call.request, call.response);
       const request = pullRequest(call);
-      return streamed(call, (progress) => images.pull(request, progress));
+      return streamed(call, log, (progress) => withoutPrompt(images.pull(request, progress)));
     }),
   );
 
@@ -96,26 +99,9 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/*name/push',
     serve(async (call) => {
       const request = await pushRequest(call);
-      return streamed(call, (progress) => images.push(request, progress));
+      return streamed(call, log, (progress) => withoutPrompt(images.push(request, progress)));
     }),
   );
-
-  /** Answers with the progress of the work, line by line; with a status if it fails before the first. */
-  async function streamed(
-    call: Call,
-    work: (progress: (message: ProgressMessage) => void | Promise<void>) => Promise<void>,
-  ): Promise<void> {
-    const { signal } = call;
-    const stream = new ProgressStream(call.response);
-    try {
-      await work((message) => stream.send(message));
-    } catch (error) {
-      if (!stream.begun || signal.aborted) throw withoutPrompt(error);
-      stream.end(failureOf(error, call, log).message);
-      return;
-    }
-    stream.end();
-  }
 
   return router;
 }
@@ -124,8 +110,12 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
  * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
  * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
  */
-function withoutPrompt(error: unknown): unknown {
-  return isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
+async function withoutPrompt(work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    throw isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
+  }
 }
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);
@@ -156,10 +146,13 @@ function pullRequest(call: Call): PullRequest {
   const { query, version } = call;
   const image = query.get('fromImage') ?? '';
   if (image === '') {
-    if (query.has('fromSrc')) {
-      throw new LayerdError('not-implemented', 'layerd does not import images from archives (fromSrc)');
-    }
     throw new LayerdError('invalid', 'fromImage is missing: expected the name of an image to pull, such as redis');
+  }
+  if (query.has('fromSrc')) {
+    throw new LayerdError(
+      'invalid',
+      'conflicting options: fromImage pulls an image, fromSrc imports one; give one of them',
+    );
   }
   const reference = parseImageAndTag(image, query.get('tag') ?? '');
   if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);

@@ -13,6 +13,8 @@ import type { Credentials, RemoteManifest } from '../registry/registry.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
+import type { Digest } from '../../protocol/digest.ts';
+import type { ImportRequest as ImageImport } from '../images/import.ts';
 import type { LoadRequest } from '../images/load.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
@@ -57,6 +59,8 @@ export interface ImageOperations {
   save(names: readonly string[], options: { platforms: Platform[] }): Promise<AsyncIterable<Uint8Array>>;
   /** Loads an archive. An error before the first progress message becomes the answer's status. */
   load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Makes an image of a tar; resolves with its ID. An error before the first message becomes the answer's status. */
+  import(request: ImportRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<Digest>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,
@@ -68,6 +72,9 @@ export interface ImageOperations {
     options: { credentials: Credentials | undefined; signal: AbortSignal },
   ): Promise<DistributionInspect>;
 }
+
+/** The platform is as users write it: `os[/arch[/variant]]`; undefined for the host's. */
+export type ImportRequest = Omit<ImageImport, 'platform'> & { readonly platform: string | undefined };
 
 export interface PullRequest {
   /** Without tag and digest where {@link all} is set. */

@@ -147,6 +147,6 @@ export function unservedError(method: string, path: string): LayerdError {
   // By the words "not supported" `docker inspect` knows that it may go on with the next kind of object.
   return new LayerdError(
     'not-implemented',
-    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, saves, lists, inspects and removes images, other operations are not supported`,
+    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, imports, saves, lists, inspects and removes images, other operations are not supported`,
   );
 }

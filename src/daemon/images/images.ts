@@ -7,6 +7,8 @@ import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
 import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
+import type { Digest } from '../../protocol/digest.ts';
+import type { Importer, ImportRequest } from './import.ts';
 import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
@@ -26,6 +28,7 @@ export class Images {
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
+  readonly #importer: Importer;
   readonly #remote: RemoteImages;
   readonly #host: Platform;
 
@@ -37,6 +40,7 @@ export class Images {
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
+    importer: Importer;
     remote: RemoteImages;
     host: Platform;
   }) {
@@ -47,6 +51,7 @@ export class Images {
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
+    this.#importer = parts.importer;
     this.#remote = parts.remote;
     this.#host = parts.host;
   }
@@ -89,7 +94,7 @@ export class Images {
       {
         reference: request.reference,
         allTags: request.all,
-        platform: request.platform === undefined ? undefined : parsePlatform(request.platform, this.#host),
+        platform: this.#platform(request.platform),
         credentials: request.credentials,
         signal: request.signal,
       },
@@ -109,6 +114,13 @@ export class Images {
     return this.#loader.load(request, progress);
   }
 
+  import(
+    request: Omit<ImportRequest, 'platform'> & { readonly platform: string | undefined },
+    progress: ProgressSink,
+  ): Promise<Digest> {
+    return this.#importer.import({ ...request, platform: this.#platform(request.platform) }, progress);
+  }
+
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {
     return this.#remote.inspect(reference, options);
   }
@@ -116,5 +128,9 @@ export class Images {
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(reference: Reference, options: RequestOptions): Promise<RemoteManifest> {
     return this.#remote.manifest(reference, options);
+  }
+
+  #platform(specifier: string | undefined): Platform | undefined {
+    return specifier === undefined ? undefined : parsePlatform(specifier, this.#host);
   }
 }

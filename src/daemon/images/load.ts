@@ -1,18 +1,17 @@
-import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { isKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
-import { canonicalName, familiarString } from '../../protocol/reference.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
 import type { Lease, Leases } from '../content/leases.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
 import { unusable } from './archive/archive.ts';
-import { Contents, type ArchiveImage } from './archive/contents.ts';
+import { Contents } from './archive/contents.ts';
 import { decompressed } from './archive/decompress.ts';
 import { readEntries } from './archive/entries.ts';
 import { Intake, type IntakeParts } from './archive/intake.ts';
-import { blobsOf } from './composition.ts';
+import { putArrived, type ArrivedImage } from './arrival.ts';
 import type { ProgressSink } from './progress.ts';
-import { imageIdOf, type ImageStore } from './store.ts';
+import type { ImageStore } from './store.ts';
 
 /** What loading works with. */
 export interface LoaderParts extends IntakeParts {
@@ -79,7 +78,7 @@ export class Loader {
   }
 
   /** Makes all images visible in one transaction, and lets go of what none of them needs; returns what is said of it. */
-  #commit(images: readonly ArchiveImage[], lease: Lease): string[] {
+  #commit(images: readonly ArrivedImage[], lease: Lease): string[] {
     const { db, collector } = this.#parts;
     return db.transaction(() => {
       const said = images.flatMap((image) => this.#put(image));
@@ -88,40 +87,14 @@ export class Loader {
     });
   }
 
-  #put(image: ArchiveImage): string[] {
-    const { store, events } = this.#parts;
-    const first = image.manifests.find(({ kind }) => kind !== 'attestation') ?? image.manifests[0];
-    if (first === undefined) throw new LayerdError('internal', 'an archive with an image without a manifest');
-    const written = {
-      target: image.target,
-      manifests: image.manifests,
-      blobs: [...image.indexes, ...image.manifests.flatMap(blobsOf)],
-      byDigest: false,
-      imageId: imageIdOf(first),
-      manifest: first.digest,
-    };
-    store.put({ ...written, repository: '' });
-    const { listedId } = store.resolve(image.target.digest);
-    const event = (action: string, actor: string, name: string): void => {
-      events.append({ type: 'image', action, actor, attributes: { ...first.labels, name } });
-    };
-    const said = image.names.flatMap((reference) => {
-      const name = familiarString(reference);
-      const { previous, changed } = store.put({
-        ...written,
-        repository: canonicalName(reference),
-        tag: reference.tag,
-      });
-      const lines = [`Loaded image: ${name}`];
-      const left = previous === undefined ? listedId : store.resolve(previous).listedId;
-      if (left !== listedId) {
-        events.append({ type: 'image', action: 'untag', actor: left, attributes: { name: left } });
-        lines.unshift(`The image ${name} already exists, renaming the old one with ID ${left} to empty string`);
-      }
-      if (changed) event('tag', listedId, name);
-      return lines;
-    });
-    event('load', listedId, image.names[0] === undefined ? listedId : familiarString(image.names[0]));
-    return said.length > 0 ? said : [`Loaded image ID: ${listedId}`];
+  #put(image: ArrivedImage): string[] {
+    const { id, names } = putArrived(this.#parts, image, 'load');
+    if (names.length === 0) return [`Loaded image ID: ${id}`];
+    return names.flatMap(({ name, from }) => [
+      ...(from === undefined
+        ? []
+        : [`The image ${name} already exists, renaming the old one with ID ${from} to empty string`]),
+      `Loaded image: ${name}`,
+    ]);
   }
 }

@@ -58,8 +58,8 @@ export interface UnpackRequest {
   readonly resumeAt: number;
   /** Where the EROFS image is written. */
   readonly imagePath: string;
-  /** What the blob has to be. Of one that comes in an archive under another name, the digest is found out instead. */
-  readonly expected: { readonly digest?: Digest | undefined; readonly size: number };
+  /** What the blob has to be. What is not known of one that a client sends, or that an archive names otherwise, is found out. */
+  readonly expected: { readonly digest?: Digest | undefined; readonly size?: number | undefined };
   onProgress?(progress: UnpackProgress): void;
 }
 
@@ -67,8 +67,11 @@ export interface UnpackRequest {
  * What is said of a blob that has the right digest and yet is no layer. Not `corrupt`, which removes the blob: something
  * else may rightly hold the same bytes, and fetching them again is no use.
  */
-export const asPublished = (digest: Digest, reason: string): LayerdError =>
-  new LayerdError('invalid', `blob ${digest} is as it was published, but ${reason}`);
+export const asPublished = (digest: Digest | undefined, reason: string): LayerdError =>
+  new LayerdError(
+    'invalid',
+    digest === undefined ? `what came is no layer: ${reason}` : `blob ${digest} is as it was published, but ${reason}`,
+  );
 
 /** What a blob is called of which perhaps not even the digest is known yet. */
-export const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer of an archive';
+export const nameOf = (digest: Digest | undefined): string => digest ?? 'a layer that a client sends';

@@ -57,7 +57,7 @@ export class Receiver {
   run(): Digest {
     const { blobPath, resumeAt, expected } = this.#request;
     try {
-      const isComplete = resumeAt > 0 && resumeAt >= expected.size;
+      const isComplete = resumeAt > 0 && resumeAt === expected.size;
       // A blob that is complete may be a stored one, which nothing must write to.
       const file = openSync(blobPath, isComplete ? 'r' : resumeAt > 0 ? 'r+' : 'w', 0o600);
       try {
@@ -93,7 +93,7 @@ export class Receiver {
 
   #receive(file: number): void {
     const { expected, resumeAt } = this.#request;
-    const { digest, size } = expected;
+    const { digest, size = Infinity } = expected;
     let at = resumeAt;
     try {
       for (let bytes = this.#source.next(); bytes !== undefined; bytes = this.#source.next()) {
@@ -120,7 +120,7 @@ export class Receiver {
     this.#source.close();
     let at = start;
     for (let bytes = this.#source.rest(); bytes !== undefined; bytes = this.#source.rest()) {
-      const piece = bytes.subarray(0, Math.max(0, this.#request.expected.size - at));
+      const piece = bytes.subarray(0, Math.max(0, (this.#request.expected.size ?? Infinity) - at));
       writeWhole(file, piece, at);
       this.#source.release(bytes.length);
       at += piece.length;
@@ -145,7 +145,7 @@ export class Receiver {
   }
 
   #check(): Digest {
-    const { digest, size } = this.#request.expected;
+    const { digest, size = this.#size } = this.#request.expected;
     const actual: Digest = `sha256:${this.#hash.digest('hex')}`;
     if ((digest !== undefined && actual !== digest) || this.#size !== size) {
       throw new LayerdError(
@@ -154,7 +154,7 @@ export class Receiver {
       );
     }
     this.#pass(() => this.#target.end());
-    if (this.#corrupt !== undefined) throw asPublished(actual, this.#corrupt.message);
+    if (this.#corrupt !== undefined) throw asPublished(this.#request.expected.digest, this.#corrupt.message);
     return actual;
   }
 }

@@ -124,9 +124,9 @@ class ThreadUnpacking implements Unpacking {
     );
   }
 
-  /** Bytes of the blob. */
+  /** Bytes of the blob; where nobody knows, as if there were no end of them. */
   get size(): number {
-    return this.#request.expected.size;
+    return this.#request.expected.size ?? Infinity;
   }
 
   /** Has the thread do it, with the help of another if there is one; resolves when both are free again. */
@@ -170,7 +170,7 @@ class ThreadUnpacking implements Unpacking {
       const { kind, message } = built.failure;
       if (kind !== 'corrupt') return built;
       if ('digest' in received) {
-        const error = asPublished(received.digest, message);
+        const error = asPublished(this.#request.expected.digest, message);
         return { failure: { kind: error.kind, message: error.message } };
       }
     }
@@ -220,14 +220,14 @@ class ThreadUnpacking implements Unpacking {
   }
 
   async #settle(outcome: JobOutcome): Promise<void> {
-    const { expected, imagePath } = this.#request;
+    const { imagePath, expected } = this.#request;
     this.isSettled = true;
     // Whoever waits for room learns it now.
     this.#receiver?.ring.close();
     this.#begun.resolve(undefined);
     if ('digest' in outcome && outcome.layer !== undefined) {
       this.#report();
-      this.#result.resolve({ ...outcome.layer, digest: outcome.digest, blobSize: expected.size });
+      this.#result.resolve({ ...outcome.layer, digest: outcome.digest, blobSize: this.#reported });
       return;
     }
     // A thread that crashed could not remove it. What cannot be removed here either goes at the next start.

@@ -6,11 +6,12 @@ import { classifyAddress, type AddressClass } from './address.ts';
 import { Authorizer } from './authorization.ts';
 import { openBlob } from './blobs.ts';
 import { deliver } from './delivery.ts';
+import { openDownload, type Download } from './download.ts';
 import { DOCUMENT_TIMEOUT, withDocuments } from './documents.ts';
 import { endpointsOf, familiarName, type Endpoint } from './endpoints.ts';
 import { credentialsFor, type Call, type Exchange } from './exchange.ts';
 import { ExpiringMap } from './expiring-map.ts';
-import { cancelled, type HttpRequest, type HttpResponse } from './http.ts';
+import { cancelled, type HttpRequest, type HttpResponse, type Send } from './http.ts';
 import { InsecureRegistries, LOOPBACK_NETWORKS } from './insecure.ts';
 import { lookupAll, type Lookup } from './lookup.ts';
 import { getManifest, headManifest } from './manifests.ts';
@@ -77,6 +78,8 @@ interface Setup {
   readonly transport: Transport;
   readonly insecure: InsecureRegistries;
   readonly exchange: Exchange;
+  /** Sends what is not for a registry's API. */
+  readonly fetch: Send;
 }
 
 class RemoteRegistries implements ReconfigurableRegistries {
@@ -211,6 +214,10 @@ class RemoteRegistries implements ReconfigurableRegistries {
     }
   }
 
+  download(url: URL, { signal }: Pick<RequestOptions, 'signal'> = {}): Promise<Download> {
+    return openDownload(this.#setup.fetch, url, signal);
+  }
+
   rateLimits(): ReadonlyMap<string, RateLimit> {
     return this.#rateLimits.all;
   }
@@ -297,10 +304,8 @@ class RemoteRegistries implements ReconfigurableRegistries {
     });
     const redirects = withRedirects(retries);
     const userAgent = { 'user-agent': options.userAgent };
-    const tokens = new TokenSource({
-      send: (request) => redirects({ ...request, headers: { ...userAgent, ...request.headers } }),
-      now,
-    });
+    const fetch: Send = (request) => redirects({ ...request, headers: { ...userAgent, ...request.headers } });
+    const tokens = new TokenSource({ send: fetch, now });
     const authorizer = new Authorizer({ tokens, now });
     const exchange: Exchange = async (endpoint, call) => {
       const { repository, path, headers, credentials, push, ...rest } = call;
@@ -322,7 +327,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
         throw call.signal?.aborted === true ? cancelled(call.signal, request.url) : error;
       }
     };
-    return { options, transport, insecure, exchange };
+    return { options, transport, insecure, exchange, fetch };
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Digest } from '../../protocol/digest.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
+import type { Download } from './download.ts';
 
 /**
  * The remote side. A repository lives in a registry and is reached through one or more endpoints: its mirrors in order,
@@ -99,6 +100,8 @@ export interface Registries {
     manifest: PushedManifest,
     options?: RequestOptions,
   ): Promise<void>;
+  /** Opens a file on the web by its URL, for an import. Its body ends early with `unavailable`; there is no resuming. */
+  download(url: URL, options?: Pick<RequestOptions, 'signal'>): Promise<Download>;
   /** All tags of a repository, page by page. */
   tags(repository: Repository, options?: RequestOptions): AsyncIterable<string>;
   /** Docker Hub's last known pull limit and what is left of it, by registry. */

@@ -11,13 +11,14 @@ import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
+import { parsePlatform } from '../../../src/daemon/images/platform.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
-import { ARM64, Fixture as Store } from '../images/fixture.ts';
+import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
 
 /** A line of the daemon's log. */
 export interface LogLine {
@@ -133,6 +134,14 @@ export class Fixture implements AsyncDisposable {
         tag: (name, reference) => tagger.tag(name, reference),
         save: (names, { platforms }) => this.archives.saver.save(names, platforms),
         load: (...request) => this.archives.loader.load(...request),
+        import: (request, progress) =>
+          this.archives.importer.import(
+            {
+              ...request,
+              platform: request.platform === undefined ? undefined : parsePlatform(request.platform, AMD64),
+            },
+            (message) => void progress(message),
+          ),
         layers: (name) => layerReports(store.store, name),
         pull: (...request) => this.remote.pull(...request),
         push: (...request) => this.remote.push(...request),

@@ -1,12 +1,14 @@
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import { Leases } from '../../../src/daemon/content/leases.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
+import { Importer } from '../../../src/daemon/images/import.ts';
 import { Loader } from '../../../src/daemon/images/load.ts';
 import { Saver } from '../../../src/daemon/images/save.ts';
 import { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { Unpacker } from '../../../src/daemon/layers/unpacker.ts';
 import type { Platform } from '../../../src/protocol/oci.ts';
 import type { ProgressMessage } from '../../../src/protocol/progress.ts';
+import { startClient } from '../registry/harness.ts';
 import { AMD64, type Fixture } from './fixture.ts';
 
 /** Saving and loading on a fixture's store, with real layers. */
@@ -14,8 +16,10 @@ export class Archives {
   readonly layers: LayerStore;
   readonly leases: Leases;
   readonly loader: Loader;
+  readonly importer: Importer;
   readonly saver: Saver;
   readonly #unpacker: Unpacker;
+  readonly #client = startClient();
 
   constructor(
     { db, root, content, store, events: seen }: Fixture,
@@ -28,14 +32,16 @@ export class Archives {
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => this.layers.remove(diffIds) });
     const common = { content, leases: this.leases, collector, store, events };
     this.saver = new Saver(common);
-    this.loader = new Loader({
+    const intake = {
       ...common,
       db,
       layers: this.layers,
       unpacker: this.#unpacker,
       host: AMD64,
       onCommit: () => undefined,
-    });
+    };
+    this.loader = new Loader(intake);
+    this.importer = new Importer({ ...intake, registries: this.#client.registries });
   }
 
   /** Loads an archive that arrives in pieces of that many bytes; returns what is said. */
@@ -58,8 +64,9 @@ export class Archives {
     return Buffer.concat(chunks);
   }
 
-  close(): Promise<void> {
-    return this.#unpacker.close();
+  async close(): Promise<void> {
+    await this.#unpacker.close();
+    await this.#client.registries.close();
   }
 }
 

@@ -12,6 +12,7 @@ import type { Lease } from '../../content/leases.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { LayerStore } from '../../layers/store.ts';
 import { isIndex, MAX_INDEX_DEPTH, parseManifest } from '../../registry/manifest.ts';
+import type { ArrivedImage } from '../arrival.ts';
 import { checkLayerCount, checkLayers, describeManifest, refuseUnusable } from '../composition.ts';
 import { parseImageConfig } from '../config.ts';
 import type { StoredManifest } from '../image.ts';
@@ -29,15 +30,6 @@ export const REF_NAME_ANNOTATION = 'org.opencontainers.image.ref.name';
 const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
 /** Manifests that are listed by one image's indexes in all; documents are read one after the other. */
 const MAX_LISTED = 1000;
-
-/** An image of the archive, all of which is stored. */
-export interface ArchiveImage {
-  readonly target: Descriptor;
-  /** Indexes: the target, where it is one, and those in it. */
-  readonly indexes: readonly Digest[];
-  readonly manifests: readonly StoredManifest[];
-  readonly names: readonly Reference[];
-}
 
 /** A manifest with its descriptor, which may state a platform. */
 interface Listed {
@@ -72,7 +64,7 @@ export class Contents {
   }
 
   /** All images, each once, in the order of the archive. */
-  async images(): Promise<ArchiveImage[]> {
+  async images(): Promise<ArrivedImage[]> {
     const index = this.#intake.document(Member.index);
     const manifest = this.#intake.document(Member.manifest);
     const isLayout = this.#intake.document(Member.layout) !== undefined;
@@ -90,11 +82,11 @@ export class Contents {
     );
   }
 
-  async #ofLayout(bytes: Buffer, tagged: readonly DockerImage[]): Promise<ArchiveImage[]> {
+  async #ofLayout(bytes: Buffer, tagged: readonly DockerImage[]): Promise<ArrivedImage[]> {
     this.#checkLayout();
     const index = parseManifest(bytes, MediaType.ociIndex);
     if (!isIndex(index)) throw unusable(`its ${Member.index} is a manifest`);
-    const images: ArchiveImage[] = [];
+    const images: ArrivedImage[] = [];
     for (const descriptor of index.manifests) {
       // The specification lets an index list more than images, which readers leave alone.
       if (!isIndexType(descriptor.mediaType) && !isManifestType(descriptor.mediaType)) continue;
@@ -115,7 +107,7 @@ export class Contents {
   }
 
   /** What a descriptor of `index.json` names. */
-  async #ofDescriptor(target: Descriptor): Promise<Omit<ArchiveImage, 'names'>> {
+  async #ofDescriptor(target: Descriptor): Promise<Omit<ArrivedImage, 'names'>> {
     const indexes: Digest[] = [];
     const listed: Listed[] = [];
     await this.#follow(target, indexes, listed, 1);
@@ -183,8 +175,8 @@ export class Contents {
     return describeManifest(this.#layers, listed, kind, config);
   }
 
-  async #ofDocker(images: readonly DockerImage[]): Promise<ArchiveImage[]> {
-    const found: ArchiveImage[] = [];
+  async #ofDocker(images: readonly DockerImage[]): Promise<ArrivedImage[]> {
+    const found: ArrivedImage[] = [];
     for (const image of images) {
       const layers = [];
       for (const path of image.layers) {
@@ -237,7 +229,7 @@ function namesOf({ annotations }: Descriptor): Reference[] {
 }
 
 /** The image with the tags that `manifest.json` has for it, where `index.json` has no name. */
-function withTags(image: ArchiveImage, tagged: readonly DockerImage[], intake: Intake): ArchiveImage {
+function withTags(image: ArrivedImage, tagged: readonly DockerImage[], intake: Intake): ArrivedImage {
   if (image.names.length > 0) return image;
   const configs = new Set(image.manifests.map(({ configDigest }) => configDigest));
   const names = tagged.filter(({ tags, config }) => tags.length > 0 && configs.has(intake.file(config).digest));
@@ -245,8 +237,8 @@ function withTags(image: ArchiveImage, tagged: readonly DockerImage[], intake: I
 }
 
 /** Each image once, with all of its names. A name that two images have would be that of whichever a reader sees last. */
-function merged(images: readonly ArchiveImage[]): ArchiveImage[] {
-  const byTarget = new Map<Digest, ArchiveImage>();
+function merged(images: readonly ArrivedImage[]): ArrivedImage[] {
+  const byTarget = new Map<Digest, ArrivedImage>();
   const owners = new Map<string, Digest>();
   for (const image of images) {
     const { digest } = image.target;

@@ -24,35 +24,42 @@ export function compressionOf(magic: Uint8Array): Compression {
 }
 
 /** Refuses what dockerd decompresses and layerd does not. */
-function refuseOthers(magic: Buffer): void {
+export function refuseOthers(magic: Buffer): void {
   const other =
     magic.toString('latin1', 0, 3) === 'BZh' ? 'bzip2' : magic.subarray(0, XZ.length).equals(XZ) ? 'xz' : '';
   if (other !== '') throw unusable(`it is compressed with ${other}; decompress it first, or use gzip or zstd`);
 }
 
-/** The bytes of an archive, which may be compressed as a whole with gzip or zstd. */
-export async function* decompressed(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** The first bytes, enough to tell the compression where there are so many, and all bytes, which end the source with them. */
+export async function peeked(
+  source: AsyncIterable<Uint8Array>,
+): Promise<{ readonly head: Buffer; readonly bytes: AsyncGenerator<Uint8Array> }> {
   const iterator = source[Symbol.asyncIterator]();
-  try {
-    let head = Buffer.alloc(0);
-    while (head.length < MAGIC_BYTES) {
-      const next = await iterator.next();
-      if (next.done === true) break;
-      head = Buffer.concat([head, next.value]);
-    }
-    const all = resumed(head, iterator);
-    refuseOthers(head);
-    const compression = compressionOf(head);
-    if (compression === 'none') yield* all;
-    else yield* expanded(all, compression);
-  } finally {
-    await iterator.return?.();
+  let head = Buffer.alloc(0);
+  while (head.length < MAGIC_BYTES) {
+    const next = await iterator.next();
+    if (next.done === true) break;
+    head = Buffer.concat([head, next.value]);
   }
+  return { head, bytes: resumed(head, iterator) };
 }
 
 async function* resumed(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield head;
-  for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value;
+  try {
+    if (head.byteLength > 0) yield head;
+    for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value;
+  } finally {
+    await rest.return?.();
+  }
+}
+
+/** The bytes of an archive, which may be compressed as a whole with gzip or zstd. */
+export async function* decompressed(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const { head, bytes } = await peeked(source);
+  refuseOthers(head);
+  const compression = compressionOf(head);
+  if (compression === 'none') yield* bytes;
+  else yield* expanded(bytes, compression);
 }
 
 /** An archive that is small and decompresses to no end is made to fill the disk. */

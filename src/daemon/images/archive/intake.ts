@@ -14,7 +14,7 @@ import { BLOBS, claimedDigest, Member, unusable } from './archive.ts';
 import { compressionOf, type Compression } from './decompress.ts';
 import type { ArchiveFile, ArchiveLink } from './entries.ts';
 import { BLOCK_BYTES, kindOf } from './kind.ts';
-import { LoadingBar } from './progress.ts';
+import { ArrivalBar } from './progress.ts';
 
 /** Layers that are still being finished while the next one arrives: enough to keep two processors busy. */
 const MAX_FINISHING = 2;
@@ -217,7 +217,12 @@ export class Intake {
       imagePath: staged.image,
       expected: { digest: claimed, size },
     });
-    const bar = new LoadingBar(shownId(path, claimed), size, this.#progress);
+    const bar = new ArrivalBar({
+      id: shownId(path, claimed),
+      status: 'Loading layer',
+      total: size,
+      sink: this.#progress,
+    });
     let received = 0;
     try {
       for await (const chunk of chunks) {
