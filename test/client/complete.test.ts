@@ -20,7 +20,7 @@ async function offered(words: readonly string[], env: NodeJS.ProcessEnv = {}): P
 
 describe('completion', () => {
   const known = [
-    [['im'], ['images', 'image']],
+    [['im'], ['images', 'import', 'image']],
     [
       ['image', ''],
       ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load'],
@@ -107,7 +107,7 @@ complete_line 'layerctl image '
       'latest',
       '5000/app:1',
       'json',
-      'pull push ls list inspect history tag rm remove save load',
+      'pull push ls list inspect history tag rm remove save load import',
       '',
     ]);
   });

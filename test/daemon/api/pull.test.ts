@@ -88,12 +88,12 @@ describe('POST /images/create', () => {
     }
   });
 
-  it('refuses a reference that is none, a reserved name, an import and nothing at all', async () => {
+  it('refuses a reference that is none, a reserved name, an import as well and nothing at all', async () => {
     for (const [query, status] of [
       ['fromImage=Redis&tag=7', 400],
       ['fromImage=redis&tag=no%20tag', 400],
       ['fromImage=scratch&tag=latest', 403],
-      ['fromSrc=-&repo=a', 501],
+      ['fromImage=redis&tag=7&fromSrc=-', 400],
       ['', 400],
     ] as const) {
       const response = await open(query);
