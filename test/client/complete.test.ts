@@ -23,7 +23,7 @@ describe('completion', () => {
     [['im'], ['images', 'import', 'image']],
     [
       ['image', ''],
-      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load'],
+      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load', 'import'],
     ],
     [['manifest', ''], ['inspect']],
     [
