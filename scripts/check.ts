@@ -2,7 +2,7 @@
 import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { canInstall, install, missingPackages } from './packages.ts';
+import { canInstall, install, allMissingPackages } from './packages.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const bin = (name: string) => join(root, 'node_modules', '.bin', name);
@@ -52,7 +52,7 @@ function run(program: string, ...args: string[]): void {
 
 /** Sees to it that the programs tests drive are there. Without them those tests are skipped, and say so. */
 function installTools(): void {
-  const missing = missingPackages();
+  const missing = allMissingPackages();
   if (missing.length === 0) return;
   if (!canInstall()) {
     console.log(`\n  some tests will be skipped; to run them too: sudo apt-get install ${missing.join(' ')}`);

@@ -1,5 +1,6 @@
 // Debian packages that tests, demo and benchmarks need: what is missing is installed for root, and named for others.
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { has } from '../test/support/process.ts';
 
 /** The Debian package of each command. */
@@ -15,9 +16,20 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'systemd-analyze': 'systemd',
 };
 
-/** The packages of those commands that are not there; without commands, of all that anything here drives. */
-export function missingPackages(commands: readonly string[] = Object.keys(PACKAGES)): string[] {
+/** Where the package of a library, which has no command, has its files. */
+const LIBRARIES: Readonly<Record<string, string>> = {
+  'python3-docker': '/usr/lib/python3/dist-packages/docker/__init__.py',
+};
+
+/** The packages of those commands that are not there. */
+export function missingPackages(commands: readonly string[]): string[] {
   return [...new Set(commands.filter((command) => !has(command)).map((command) => PACKAGES[command] ?? command))];
+}
+
+/** The packages that are not there of all that anything here drives. */
+export function allMissingPackages(): string[] {
+  const libraries = Object.entries(LIBRARIES).filter(([, file]) => !existsSync(file));
+  return [...missingPackages(Object.keys(PACKAGES)), ...libraries.map(([name]) => name)];
 }
 
 /** Whether packages can be installed from here. */
