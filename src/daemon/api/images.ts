@@ -29,6 +29,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         throw new LayerdError('invalid', 'conflicting options: identity requires manifests=1');
       }
       const list = await images.list({
+        all: flag(query, 'all'),
         filters: listFilters(call),
         sharedSize: version >= Since.sharedSize && flag(query, 'shared-size'),
         manifests,
@@ -63,13 +64,13 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     }),
   );
 
-  // `noprune` keeps untagged parents, which only classic builds leave behind: there are none to prune.
   router.delete(
     '/images/*name',
     serve(async (call) => {
       const { query, version } = call;
       const items = await images.remove(nameOf(call), {
         force: flag(query, 'force'),
+        noPrune: flag(query, 'noprune'),
         platforms: version < Since.deletePlatforms ? [] : platforms(query, 'platforms'),
       });
       call.json(items);

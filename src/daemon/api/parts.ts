@@ -47,7 +47,7 @@ export interface ImageOperations {
   list(options: ListOptions): Result<ListedSummary[]>;
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
-  remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  remove(name: string, options: { force: boolean; noPrune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;

@@ -68,7 +68,7 @@ export class Images {
     return imageHistory(this.#store, name, options);
   }
 
-  remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): DeleteItem[] {
+  remove(name: string, options: { force: boolean; noPrune: boolean; platforms: readonly Platform[] }): DeleteItem[] {
     return this.#remover.remove(name, options);
   }
 

@@ -22,6 +22,8 @@ export const IMAGE_FILTERS: readonly string[] = [
 ];
 
 export interface ListOptions {
+  /** Whether to list images too that have no name and are there for those that were made on top of them. */
+  readonly all?: boolean;
   readonly filters?: Filters | undefined;
   /** Whether to count what other images hold too. */
   readonly sharedSize?: boolean;
@@ -34,10 +36,10 @@ export interface ListOptions {
 /** An image as it is listed. Where its config does not say when it was made, versions of the API differ in how. */
 export type ListedSummary = Omit<ImageSummary, 'Created'> & { readonly Created: number | undefined };
 
-/** All images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
+/** Images, newest first, those without a name too. Throws `invalid` for a filter's value that makes no sense. */
 export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ListedSummary[]> {
   const { filters = new Map<string, string[]>() } = options;
-  const select = selection(store, filters);
+  const select = selection(store, filters, options.all === true);
   const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
   const listed: { readonly summary: ListedSummary; readonly image: ListedImage }[] = [];
   for (const image of store.listing()) {
@@ -45,7 +47,7 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
     if (names === undefined) continue;
     const summary: ListedSummary = {
       Id: image.id,
-      ParentId: '',
+      ParentId: image.parent ?? '',
       RepoTags: repoTags(names),
       RepoDigests: repoDigests(names),
       Created: unixSeconds(image.created),
@@ -67,7 +69,11 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
 }
 
 /** Compiles filters into what says whether an image is listed, and by which of its names; undefined where it is not. */
-function selection(store: ImageStore, filters: Filters): (image: ListedImage) => readonly ImageName[] | undefined {
+function selection(
+  store: ImageStore,
+  filters: Filters,
+  all: boolean,
+): (image: ListedImage) => readonly ImageName[] | undefined {
   const dangling = booleanFilter(filters, 'dangling');
   const globs = filterValues(filters, 'reference').map((pattern) => new Glob(literalHost(pattern)));
   const hasReference = filters.has('reference');
@@ -78,7 +84,9 @@ function selection(store: ImageStore, filters: Filters): (image: ListedImage) =>
     ...filterValues(filters, 'until').map((text) => parseTime(text, store.now())),
   ];
   const sinces = filterValues(filters, 'since').map(createdOf);
-  return ({ created, labels, names }) => {
+  return ({ created, labels, names, hasChildren }) => {
+    // It is a step of others, and no leftover.
+    if (names.length === 0 && hasChildren && (!all || dangling === true)) return undefined;
     if (befores.length > 0 || sinces.length > 0) {
       const time = timeOf(created);
       if (time === undefined) return undefined;

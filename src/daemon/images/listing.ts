@@ -18,6 +18,10 @@ export interface ListedImage {
   readonly names: readonly ImageName[];
   /** Bytes on the disk. */
   readonly size: number;
+  /** The image ID of the stored image that it was made on top of. */
+  readonly parent: Digest | undefined;
+  /** Whether a stored image was made on top of it. */
+  readonly hasChildren: boolean;
 }
 
 interface TargetRow extends SizedTarget {
@@ -26,7 +30,7 @@ interface TargetRow extends SizedTarget {
   readonly created: string | null;
 }
 
-/** Reads all images from the metadata, in two statements however many there are. `namesOf` gives the names of targets. */
+/** Reads all images from the metadata, in a few statements however many there are. `namesOf` gives the names of targets. */
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
     `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
@@ -39,6 +43,13 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
     else targets.push(row);
   }
   const sizeOf = imageSizes(db);
+  const parents = new Map(
+    db
+      .all<{ id: Digest; parent: Digest }>('SELECT image_id AS id, parent FROM parent')
+      .filter(({ id, parent }) => byId.has(id) && byId.has(parent))
+      .map(({ id, parent }) => [id, parent]),
+  );
+  const withChildren = new Set(parents.values());
   return [...byId.values()].map((targets) => {
     const [{ id, target, mediaType, bytes, created, labels }] = targets;
     return {
@@ -50,6 +61,8 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
       labels: JSON.parse(labels ?? '{}') as Record<string, string>,
       names: namesOf(targets.map((row) => row.target)),
       size: sizeOf(targets),
+      parent: parents.get(id),
+      hasChildren: withChildren.has(id),
     };
   });
 }

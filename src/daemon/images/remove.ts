@@ -18,6 +18,8 @@ import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from '.
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */
   readonly force?: boolean;
+  /** Keeps the images without a name that the image was made on top of. */
+  readonly noPrune?: boolean;
   /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
 }
@@ -65,11 +67,11 @@ export class ImageRemover {
       const { platforms = [] } = options;
       const removed =
         platforms.length > 0 ? this.#removePlatforms(found, name, platforms) : this.#removeIdentified(found, name);
-      return removed ?? this.#remove(found, name, options.force ?? false);
+      return removed ?? this.#remove(found, name, options);
     });
   }
 
-  #remove(found: FoundImage, name: string, force: boolean): DeleteItem[] {
+  #remove(found: FoundImage, name: string, { force = false, noPrune = false }: RemoveOptions): DeleteItem[] {
     const done: DeleteItem[] = [];
     const id = found.listedId;
     const labels = this.#labels(found.target, found.manifest);
@@ -99,6 +101,13 @@ export class ImageRemover {
         this.#deleteNameless(id);
         return done;
       }
+      // It stays as a step of others.
+      if (this.#store.hasChildren(id)) return done;
+    } else if (this.#store.hasChildren(id)) {
+      throw new LayerdError(
+        'conflict',
+        `conflict: unable to delete ${shortId(id)} (cannot be forced) - image has dependent child images`,
+      );
     } else if (names.length > 0 && !force && !areOneReference(names)) {
       throw new LayerdError(
         'conflict',
@@ -106,14 +115,27 @@ export class ImageRemover {
       );
     }
     untagAll();
-    const targets = this.#store.targets(id);
-    const layers = [...new Set([found.manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap(
-      (manifest) => this.#layers(manifest),
-    );
-    const freed = this.#deleteImages(targets);
-    this.#append('delete', id, labels);
-    done.push({ Deleted: id }, ...deletedLayers(layers, freed));
+    let parent = noPrune ? undefined : this.#store.parent(id);
+    done.push(...this.#deleteNamelessImage(id, labels));
+    // What was left of an image as a step of this one alone goes with it.
+    while (parent !== undefined && this.#store.names(parent).length === 0 && !this.#store.hasChildren(parent)) {
+      const { target, manifest } = this.#store.resolve(parent);
+      const above = this.#store.parent(parent);
+      done.push(...this.#deleteNamelessImage(parent, this.#labels(target, manifest)));
+      parent = above;
+    }
     return done;
+  }
+
+  /** Deletes an image that has lost its last name. */
+  #deleteNamelessImage(id: Digest, labels: Readonly<Record<string, string>>): DeleteItem[] {
+    const targets = this.#store.targets(id);
+    const manifests = new Set(targets.flatMap((target) => this.#manifests(target)));
+    const layers = [...manifests].flatMap((manifest) => this.#layers(manifest));
+    const freed = this.#deleteImages(targets);
+    this.#db.run('DELETE FROM parent WHERE image_id = ?', id);
+    this.#append('delete', id, labels);
+    return [{ Deleted: id }, ...deletedLayers(layers, freed)];
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */

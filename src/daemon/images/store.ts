@@ -276,6 +276,25 @@ export class ImageStore {
       .map(({ target }) => target);
   }
 
+  /** The image that an image was made on top of, by image ID; undefined where that is not known, or not stored. */
+  parent(id: Digest): Digest | undefined {
+    return this.db.get<{ parent: Digest }>(
+      'SELECT parent FROM parent WHERE image_id = ? AND EXISTS (SELECT 1 FROM image WHERE image.image_id = parent)',
+      id,
+    )?.parent;
+  }
+
+  /** Whether a stored image was made on top of it. */
+  hasChildren(id: Digest): boolean {
+    return this.db.get('SELECT 1 FROM parent JOIN image USING (image_id) WHERE parent = ?', id) !== undefined;
+  }
+
+  /** Notes on top of which image another was made. Part of the caller's transaction. */
+  setParent(id: Digest, parent: Digest): void {
+    this.changed();
+    this.db.run('INSERT OR REPLACE INTO parent (image_id, parent) VALUES (?, ?)', id, parent);
+  }
+
   /** The manifests that a target has stored. */
   manifests(target: Digest): ManifestRow[] {
     return this.db

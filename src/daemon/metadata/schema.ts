@@ -102,4 +102,9 @@ export const migrations: readonly string[] = [
   -- Bytes of the files in a layer, which the history of an image shows; NULL for layers that were stored before this column.
   ALTER TABLE layer ADD COLUMN file_bytes INTEGER;
   `,
+  `
+  -- The image that another was made on top of, step by step, by their image IDs. Either of them may be gone.
+  CREATE TABLE parent (image_id TEXT PRIMARY KEY, parent TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX parent_by_parent ON parent (parent);
+  `,
 ];
