@@ -11,6 +11,7 @@ import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
 import { EventLog } from './events/log.ts';
+import { Attestor } from './images/attestations.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
 import { Images } from './images/images.ts';
@@ -169,6 +170,7 @@ export class Engine {
       host,
       onCommit,
     });
+    const attestor = new Attestor({ content, leases, collector, store, host });
     const remote = new RemoteImages(registries);
     this.#events = events;
     this.#content = content;
@@ -186,9 +188,24 @@ export class Engine {
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, host }),
+      images: new Images({
+        store,
+        puller,
+        pusher,
+        remover,
+        tagger,
+        saver,
+        loader,
+        attestor,
+        remote,
+        registries,
+        host,
+      }),
       events,
-      registries: () => this.#registryReports(),
+      registries: {
+        reports: () => this.#registryReports(),
+        logIn: (registry, options) => registries.logIn(registry, options),
+      },
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,

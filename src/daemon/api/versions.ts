@@ -63,6 +63,7 @@ export const Since = {
   inspectPlatform: 49,
   deletePlatforms: 50,
   identity: 54,
+  attestations: 55,
 } as const satisfies Record<string, ApiVersion>;
 
 /** From this version on the list of images no longer takes a reference as `filter`, beside `filters`. */
