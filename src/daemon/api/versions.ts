@@ -50,7 +50,10 @@ export function parseVersion(text: string): ApiVersion {
   return minor;
 }
 
-/** The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. */
+/**
+ * The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. An operation is
+ * refused before its version.
+ */
 export const Since = {
   pullPlatform: 32,
   sharedSize: 42,

@@ -9,7 +9,8 @@ const MAX_DEPTH = 512;
 const MAX_ATOM_LENGTH = 1024;
 const ATOM = /^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/;
 const ATOM_CHARACTERS = /[-+.\w]+/y;
-const STRING_CHARACTERS = /[^"\\\p{Cc}]+|[\x7f-\x9f]+/uy;
+// eslint-disable-next-line no-control-regex -- they are what a string must not hold
+const STRING_CHARACTERS = /[^"\\\u0000-\u001f]+/y;
 const SPACES = /[ \t\r\n]+/y;
 
 /**

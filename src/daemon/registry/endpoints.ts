@@ -8,6 +8,8 @@ const DOCKER_HUB_REGISTRY = 'https://registry-1.docker.io';
 /** Where Docker Hub is searched. */
 const DOCKER_HUB_INDEX = 'https://index.docker.io';
 
+export const isDockerHub = (registry: string): boolean => registry === DOCKER_HUB;
+
 /** A server that a repository can be reached at. */
 export interface Endpoint {
   readonly host: string;
@@ -25,7 +27,7 @@ export async function endpointsOf(
   repository: Repository,
   options: { mirrors: readonly string[]; insecure: InsecureRegistries },
 ): Promise<Endpoint[]> {
-  const mirrors = repository.registry === DOCKER_HUB ? options.mirrors : [];
+  const mirrors = isDockerHub(repository.registry) ? options.mirrors : [];
   return [
     ...mirrors.map((mirror) => fixedEndpoint(mirror, true)),
     await endpointOf(repository.registry, options.insecure),
@@ -34,7 +36,7 @@ export async function endpointsOf(
 
 /** The endpoint of a registry itself. */
 export async function endpointOf(registry: string, insecurities: InsecureRegistries): Promise<Endpoint> {
-  if (registry === DOCKER_HUB) return fixedEndpoint(DOCKER_HUB_REGISTRY, false);
+  if (isDockerHub(registry)) return fixedEndpoint(DOCKER_HUB_REGISTRY, false);
   const url = URL.parse(`https://${registry}`);
   if (url === null || url.pathname !== '/' || url.username !== '' || url.search !== '' || url.hash !== '') {
     throw new LayerdError('invalid', `${registry} is not a registry's HOST or HOST:PORT`);
@@ -51,7 +53,7 @@ export async function endpointOf(registry: string, insecurities: InsecureRegistr
 
 /** The endpoint at which a registry is searched. Docker Hub's mirrors have no search. */
 export async function searchEndpointOf(registry: string, insecurities: InsecureRegistries): Promise<Endpoint> {
-  return registry === DOCKER_HUB ? fixedEndpoint(DOCKER_HUB_INDEX, false) : endpointOf(registry, insecurities);
+  return isDockerHub(registry) ? fixedEndpoint(DOCKER_HUB_INDEX, false) : endpointOf(registry, insecurities);
 }
 
 /** An endpoint whose scheme is given: whoever configures an http:// mirror wants it spoken to like that. */
@@ -71,7 +73,7 @@ function fixedEndpoint(text: string, mirror: boolean): Endpoint {
 
 /** A repository as users call it: `redis` for docker.io/library/redis. */
 export function familiarName({ registry, path }: Repository): string {
-  if (registry !== DOCKER_HUB) return `${registry}/${path}`;
+  if (!isDockerHub(registry)) return `${registry}/${path}`;
   return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
 }
 

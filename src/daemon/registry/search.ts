@@ -1,5 +1,5 @@
 import { LayerdError } from '../../protocol/errors.ts';
-import { familiarName, type Endpoint } from './endpoints.ts';
+import { familiarName, isDockerHub, type Endpoint } from './endpoints.ts';
 import type { Exchange, RegistryCall } from './exchange.ts';
 import { describeUrl, readBody, type HttpResponse } from './http.ts';
 import { itemsOf, nextQuery, parseObject, type Page } from './pages.ts';
@@ -40,7 +40,7 @@ export async function search(
   });
   const found = response.status === 200 ? parseResults(await read(response), options) : undefined;
   if (found !== undefined) return found.slice(0, options.limit);
-  if (options.registry === 'docker.io' || response.status === 429) throw await searchRefusal(response, options);
+  if (isDockerHub(options.registry) || response.status === 429) throw await searchRefusal(response, options);
   await response.discard();
   return searchCatalog(exchange, endpoint, options);
 }
@@ -96,7 +96,7 @@ function parseResults(bytes: Buffer, { registry }: SearchOptions): FoundReposito
     const { name, description, is_official: official, star_count: stars } = result as Record<string, unknown>;
     if (typeof name !== 'string' || name === '') return [];
     return {
-      name: registry === 'docker.io' || name.startsWith(`${registry}/`) ? name : `${registry}/${name}`,
+      name: isDockerHub(registry) || name.startsWith(`${registry}/`) ? name : `${registry}/${name}`,
       description: typeof description === 'string' ? description : '',
       official: official === true,
       stars: typeof stars === 'number' && Number.isSafeInteger(stars) ? stars : 0,
