@@ -2,13 +2,17 @@ import type { IncomingMessage } from 'node:http';
 import type { Digest } from '../protocol/digest.ts';
 import { isDigest } from '../protocol/digest.ts';
 import type {
+  AttestationStatement,
   DeleteItem,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LoginResult,
+  ReferrerReport,
   RegistryReport,
+  SearchResult,
   VersionInfo,
 } from '../protocol/engine.ts';
 import { LayerdError } from '../protocol/errors.ts';
@@ -98,6 +102,29 @@ export interface HistoryOptions extends CallOptions {
   readonly platform?: string | undefined;
 }
 
+export interface SearchOptions extends AuthOptions {
+  /** Results at most, from 1 to 100. Default 25. */
+  readonly limit?: number | undefined;
+  /** `is-official`, `stars`. */
+  readonly filters?: Filters | undefined;
+}
+
+export interface AttestationsOptions extends CallOptions {
+  /** `os/arch[/variant]`. Default: the daemon's own. */
+  readonly platform?: string | undefined;
+  /** Only statements of these types of predicates. */
+  readonly types?: readonly string[] | undefined;
+  /** With what each statement says. */
+  readonly statement?: boolean | undefined;
+}
+
+export interface ReferrersOptions extends AuthOptions {
+  /** What refers to that platform's manifest, `os/arch[/variant]`, instead of the index. */
+  readonly platform?: string | undefined;
+  /** Only artifacts of that type. */
+  readonly artifactType?: string | undefined;
+}
+
 export interface RemoveOptions extends CallOptions {
   readonly force?: boolean | undefined;
   /** Keep untagged parents. */
@@ -163,8 +190,8 @@ export interface ManifestDocument {
 }
 
 /**
- * A client of layerd, or of any engine that speaks the Engine API (`layers`, `registries` and `manifest` are layerd's
- * own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `registries` and `manifest` are
+ * layerd's own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
  *
  * ```ts
  * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });
@@ -356,6 +383,37 @@ export class LayerdClient implements AsyncDisposable {
     response.resume();
   }
 
+  /**
+   * Tries an account at the registry that its server address names, without one at Docker Hub. The identity token of the
+   * result, if there is one, is what to keep in place of the password. Nothing is kept here or by the daemon.
+   */
+  async logIn(auth: RegistryAuth, options: CallOptions = {}): Promise<LoginResult> {
+    const headers = { 'Content-Type': 'application/json' };
+    const result = await this.#json<LoginResult | undefined>(
+      { method: 'POST', path: '/auth', headers, body: jsonBody(auth) },
+      options,
+    );
+    return result ?? { Status: 'Login Succeeded' };
+  }
+
+  /** Searches Docker Hub, or the registry that the term names before a slash, for repositories. */
+  async search(term: string, options: SearchOptions = {}): Promise<SearchResult[]> {
+    const query = new URLSearchParams({ term });
+    if (options.limit !== undefined) query.set('limit', String(options.limit));
+    setFilters(query, options.filters);
+    return this.#json({ method: 'GET', path: '/images/search', query, headers: authHeader(options.auth) }, options);
+  }
+
+  /** The in-toto statements that are attached to an image, such as its provenance and SBOM. Needs API 1.55. */
+  async attestations(name: string, options: AttestationsOptions = {}): Promise<AttestationStatement[]> {
+    await this.#need('1.55', 'telling attestations', options);
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    for (const type of options.types ?? []) query.append('type', type);
+    if (options.statement === true) query.set('statement', '1');
+    return this.#json({ method: 'GET', path: `/images/${encodeName(name)}/attestations`, query }, options);
+  }
+
   /** What the registry says of a reference: its descriptor and platforms. Nothing is pulled. */
   async distribution(reference: string, options: AuthOptions = {}): Promise<DistributionInspect> {
     const path = `/distribution/${encodeName(familiarString(parseReference(reference)))}/json`;
@@ -402,6 +460,16 @@ export class LayerdClient implements AsyncDisposable {
     return this.#own('layers of images', options, () => this.#json({ method: 'GET', path }, options));
   }
 
+  /** What refers to an image in the registry that it came from or went to, such as signatures. */
+  async referrers(name: string, options: ReferrersOptions = {}): Promise<ReferrerReport> {
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    if (options.artifactType !== undefined) query.set('artifactType', options.artifactType);
+    const path = `/layerd/images/${encodeName(name)}/referrers`;
+    const call: Call = { method: 'GET', path, query, headers: authHeader(options.auth) };
+    return this.#own('referrers of images', options, () => this.#json(call, options));
+  }
+
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
     return this.#own('registries', options, () => this.#json({ method: 'GET', path: '/layerd/registries' }, options));
@@ -440,9 +508,16 @@ export class LayerdClient implements AsyncDisposable {
     return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
   }
 
-  /** Sends a request and parses its whole answer, which the caller knows to be one document. */
+  /**
+   * Sends a request and parses its whole answer, which the caller knows to be one document; undefined where the status says
+   * that there is none.
+   */
   async #json<T>(call: Call, options: CallOptions): Promise<T> {
     const response = await this.#send(call, options);
+    if (response.statusCode === 204) {
+      response.resume();
+      return undefined as T;
+    }
     const chunks: Uint8Array[] = [];
     for await (const chunk of this.#transport.body(response, options.signal)) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
@@ -493,6 +568,11 @@ function encodeName(name: string): string {
 
 function setFilters(query: URLSearchParams, filters: Filters | undefined): void {
   if (filters !== undefined && Object.keys(filters).length > 0) query.set('filters', JSON.stringify(filters));
+}
+
+/** A body that is one document. */
+async function* jsonBody(document: object): AsyncGenerator<Uint8Array> {
+  yield await Promise.resolve(Buffer.from(JSON.stringify(document)));
 }
 
 /** The header as docker sends it: JSON in URL-safe base64, padded. */

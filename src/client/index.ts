@@ -8,6 +8,7 @@
 export {
   API_VERSION,
   LayerdClient,
+  type AttestationsOptions,
   type AuthOptions,
   type CallOptions,
   type ClientOptions,
@@ -21,9 +22,11 @@ export {
   type Ping,
   type PullOptions,
   type PushOptions,
+  type ReferrersOptions,
   type RegistryAuth,
   type RemoveOptions,
   type SaveOptions,
+  type SearchOptions,
   type SystemInfo,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';
@@ -32,14 +35,18 @@ export type { TlsOptions } from './transport.ts';
 export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
 export type { Digest } from '../protocol/digest.ts';
 export type {
+  AttestationStatement,
   DeleteItem,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LoginResult,
   ManifestSummary,
+  ReferrerReport,
   RegistryReport,
+  SearchResult,
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage } from '../protocol/event.ts';

@@ -11,6 +11,7 @@ import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
 import { EventLog } from './events/log.ts';
+import { Attestor } from './images/attestations.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
 import { Images } from './images/images.ts';
@@ -162,6 +163,7 @@ export class Engine {
     const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
     const loader = new Loader(intake);
     const importer = new Importer({ ...intake, registries });
+    const attestor = new Attestor({ content, leases, collector, store, host });
     const remote = new RemoteImages(registries);
     this.#events = events;
     this.#content = content;
@@ -180,9 +182,25 @@ export class Engine {
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, importer, remote, host }),
+      images: new Images({
+        store,
+        puller,
+        pusher,
+        remover,
+        tagger,
+        saver,
+        loader,
+        importer,
+        attestor,
+        remote,
+        registries,
+        host,
+      }),
       events,
-      registries: () => this.#registryReports(),
+      registries: {
+        reports: () => this.#registryReports(),
+        logIn: (registry, options) => registries.logIn(registry, options),
+      },
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,

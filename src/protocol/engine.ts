@@ -93,6 +93,31 @@ export interface DistributionInspect {
   Platforms: Platform[];
 }
 
+/** A repository that a search found (`ImageSearchResponseItem`). */
+export interface SearchResult {
+  /** With its registry, unless that is Docker Hub. */
+  name: string;
+  description: string;
+  is_official: boolean;
+  is_automated: boolean;
+  star_count: number;
+}
+
+/** An in-toto statement attached to an image (`AttestationStatement`). */
+export interface AttestationStatement {
+  Descriptor: Descriptor;
+  PredicateType: string;
+  /** The statement itself, where it was asked for. */
+  Statement?: Record<string, unknown>;
+}
+
+/** What a login came to (`AuthResponse`). */
+export interface LoginResult {
+  Status: string;
+  /** What is to be kept in place of the password; empty where it is the password that has to be. */
+  IdentityToken?: string;
+}
+
 /** A daemon's version (`SystemVersion`). */
 export interface VersionInfo {
   Platform: { Name: string };
@@ -124,6 +149,16 @@ export interface LayerReport {
   imageSize: number;
   /** Other images that have this layer, by name, or by image ID where they have none. */
   sharedWith: string[];
+}
+
+/** What refers to an image in its registry, `GET /layerd/images/{name}/referrers`. */
+export interface ReferrerReport {
+  /** The repository that was asked. */
+  repository: string;
+  /** The manifest or index that they refer to. */
+  digest: Digest;
+  /** Their descriptors, as the registry has them. */
+  referrers: Descriptor[];
 }
 
 /** A registry's pull limit as it last told it, `GET /layerd/registries`. */

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { runCli } from '../../src/client/cli.ts';
 import type { ExitStatus } from '../../src/client/commands/command.ts';
@@ -15,6 +16,8 @@ export interface Seen {
   readonly version: string | undefined;
   readonly query: URLSearchParams;
   readonly headers: IncomingMessage['headers'];
+  /** The whole body. */
+  readonly body: () => Promise<string>;
 }
 
 export interface ScriptedEngine {
@@ -46,7 +49,14 @@ export async function scriptedEngine(
     const url = new URL(request.url ?? '', 'http://engine');
     const [, version, path = ''] = /^(?:\/v([\d.]+))?(\/.*)$/.exec(url.pathname) ?? [];
     const { method = '', headers } = request;
-    const call: Seen = { method, path: decodeURIComponent(path), version, query: url.searchParams, headers };
+    const call: Seen = {
+      method,
+      path: decodeURIComponent(path),
+      version,
+      query: url.searchParams,
+      headers,
+      body: () => text(request),
+    };
     if (path === '/_ping') {
       response.writeHead(200, { 'Api-Version': apiVersion, Ostype: 'linux', Server: 'scripted' }).end();
       return;

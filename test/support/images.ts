@@ -211,6 +211,20 @@ export function artifact(artifactType: string, content: readonly Buffer[] = []):
   return finish(manifest, { blobs: [config, ...blobs], id: config.digest });
 }
 
+/** An index of what refers to a manifest, each with its type, as registries and the clients that push them keep it. */
+export function referrersIndex(referrers: readonly (readonly [TestImage, string])[]): TestImage {
+  const document: Index = {
+    schemaVersion: 2,
+    mediaType: MediaType.ociIndex,
+    manifests: referrers.map(([each, artifactType]) => ({
+      ...descriptor(each, each.mediaType),
+      artifactType,
+      annotations: { about: artifactType },
+    })),
+  };
+  return finish(document, { children: referrers.map(([each]) => each), id: digestOf(''), blobs: [] });
+}
+
 /** A manifest of the old schema 1; a registry refuses to store it, so a proxy has to serve it. */
 export function schema1(repository: string, tag: string): { contentType: string; body: string } {
   const body = {

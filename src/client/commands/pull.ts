@@ -48,14 +48,19 @@ export async function createView({ out }: Context): Promise<ProgressView> {
   return new TerminalView(out);
 }
 
+/** The user's credentials for the registry of an image reference. */
+export function credentialsFor(context: Context, reference: string): Promise<RegistryAuth | undefined> {
+  return credentialsForRegistry(context, parseReference(reference).registry);
+}
+
 /**
- * The user's credentials for the reference's registry. A helper that cannot be asked is warned of, and no reason to
+ * The user's credentials for a registry. A helper that cannot be asked is warned of, and no reason to
  * fail: most images need no credentials, and where they are needed the registry says so.
  */
-export async function credentialsFor(context: Context, reference: string): Promise<RegistryAuth | undefined> {
+export async function credentialsForRegistry(context: Context, registry: string): Promise<RegistryAuth | undefined> {
   const config = await DockerConfig.load(context.configDirectory, context.env);
   try {
-    return await config.forReference(reference, context.signal);
+    return await config.forRegistry(registry, context.signal);
   } catch (error) {
     if (!(error instanceof LayerdError) || error.kind !== 'unavailable') throw error;
     await context.err.line(`layerctl: ${messageOf(error)}; going on without credentials`);

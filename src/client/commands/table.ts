@@ -112,7 +112,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Shows images as JSON. With --layers shows for each layer its three identities (the diff ID of its content, the ' +
       'layer digest of the blob as transferred, the chain ID of the stack up to it), its sizes, its media type, and ' +
-      'which other images share it.',
+      'which other images share it. With --referrers asks the registry that has the image what refers to it.',
     args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
     options: [
       FORMAT_DOCUMENT,
@@ -122,13 +122,16 @@ export const COMMANDS: readonly CommandSpec[] = [
         completes: PLATFORMS,
       },
       { flags: '--layers', description: 'Show the layers, and which images share them' },
-      { flags: '--no-trunc', description: 'With --layers, do not shorten digests' },
+      { flags: '--referrers', description: 'Show what refers to the image in its registry: signatures, SBOMs' },
+      { flags: '--artifact-type <TYPE>', description: 'With --referrers, show only artifacts of that type' },
+      { flags: '--no-trunc', description: 'With --layers and --referrers, do not shorten digests' },
     ],
     examples: [
       ["layerctl inspect -f '{{.Os}}/{{.Architecture}}' redis:7", 'one line for scripts'],
       ["layerctl inspect -f '{{range .Config.Env}}{{println .}}{{end}}' redis:7", 'its environment'],
       ['layerctl inspect --layers redis:7', 'what it is made of and shares'],
       ["layerctl inspect --layers -f '{{range .}}{{println .chainId}}{{end}}' redis:7", 'chain IDs alone'],
+      ['layerctl inspect --referrers registry.example.com/team/app:1', 'its signatures and SBOMs'],
     ],
     load: async () => (await import('./inspect.ts')).inspect,
   },
@@ -296,6 +299,62 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl import https://example.com/rootfs.tar.zst base:2', 'by URL'],
     ],
     load: async () => (await import('./import.ts')).importImage,
+  },
+  {
+    paths: ['login'],
+    group: REGISTRIES,
+    summary: 'Log in to a registry',
+    description:
+      'Tries the account at the registry, through the daemon, and keeps it as docker does: in the credential helper that ' +
+      'config.json names, else in config.json itself. Where the registry gives an identity token, that is kept instead ' +
+      'of the password. Without a SERVER it is Docker Hub. Without options it tries what is kept, then asks.',
+    args: [{ name: 'SERVER', description: 'Registry, as HOST or HOST:PORT', optional: true }],
+    options: [
+      { flags: '-u, --username <NAME>', description: 'User name' },
+      { flags: '-p, --password <PASSWORD>', description: 'Password or token; others on this host can see it' },
+      { flags: '--password-stdin', description: 'Read the password or token from standard input' },
+    ],
+    examples: [
+      ['layerctl login registry.example.com:5000', 'ask for user name and password'],
+      ['layerctl login -u ann --password-stdin registry.example.com < token', 'from a script'],
+    ],
+    load: async () => (await import('./login.ts')).login,
+  },
+  {
+    paths: ['logout'],
+    group: REGISTRIES,
+    summary: 'Log out from a registry',
+    description: 'Forgets the account that is kept for the registry, Docker Hub’s without a SERVER.',
+    args: [{ name: 'SERVER', description: 'Registry, as HOST or HOST:PORT', optional: true }],
+    options: [],
+    examples: [['layerctl logout registry.example.com:5000', 'forget that account']],
+    load: async () => (await import('./logout.ts')).logout,
+  },
+  {
+    paths: ['search'],
+    group: REGISTRIES,
+    summary: 'Search a registry for repositories',
+    description:
+      'Searches Docker Hub. A term that begins with a registry’s host and a slash searches that registry; one without a ' +
+      'search of its own is searched for repositories that have the term in their path.',
+    args: [{ name: 'TERM', description: 'What to look for, after a registry’s host and a slash there' }],
+    options: [
+      {
+        flags: '-f, --filter <KEY=VALUE>',
+        description: 'Show only what matches: is-official, stars',
+        repeatable: true,
+        completes: ['is-official=true', 'is-official=false', 'stars='],
+      },
+      FORMAT_LIST,
+      { flags: '--limit <NUMBER>', description: 'Show so many at most: 1 to 100, 25 if not given' },
+      { flags: '--no-trunc', description: 'Do not shorten descriptions' },
+    ],
+    examples: [
+      ['layerctl search --filter is-official=true redis', 'official images of Docker Hub'],
+      ['layerctl search registry.example.com:5000/', 'all repositories of a registry'],
+      ["layerctl search --format '{{.Name}}' registry.example.com:5000/team/", 'names for scripts'],
+    ],
+    load: async () => (await import('./search.ts')).search,
   },
   {
     paths: ['manifest inspect'],

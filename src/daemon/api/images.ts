@@ -2,18 +2,30 @@ import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
+import { SEARCH_FILTERS } from '../images/search.ts';
 import type { PushRequest } from '../images/push.ts';
-import { familiarName, parseImageAndTag, parseReference, withTag, type Reference } from '../../protocol/reference.ts';
+import {
+  familiarName,
+  parseImageAndTag,
+  parseReference,
+  splitSearchTerm,
+  withTag,
+  type Reference,
+} from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { importImage } from './import.ts';
 import { imageName } from './names.ts';
-import { flag, named, platform, platforms } from './parameters.ts';
+import { flag, integer, named, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { streamed } from './streamed.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
+
+/** Results of a search that may be asked for, and how many there are where nobody says: Docker Hub's and dockerd's. */
+const SEARCH_LIMITS = { min: 1, max: 100 };
+const DEFAULT_SEARCH_LIMIT = 25;
 
 /** The operations of the Engine API's tag "Image" that are served. */
 export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): Router {
@@ -36,6 +48,30 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         identity,
       });
       call.json(list.map((image) => imageSummary(image, version)));
+    }),
+  );
+
+  router.get(
+    '/images/search',
+    serve(async (call) => {
+      const { query, request, signal } = call;
+      const term = query.get('term') ?? '';
+      if (term.trim() === '') {
+        throw new LayerdError(
+          'invalid',
+          'parameter term: missing; expected what to search for, such as redis or registry.example.com/redis',
+        );
+      }
+      const { registry, rest } = named('term', () => splitSearchTerm(term));
+      const found = await images.search({
+        registry,
+        term: rest,
+        limit: integer(query, 'limit', SEARCH_LIMITS) ?? DEFAULT_SEARCH_LIMIT,
+        filters: parseFilters(query.get('filters') ?? '', SEARCH_FILTERS),
+        credentials: credentialsOf(request),
+        signal,
+      });
+      call.json(found);
     }),
   );
 

@@ -3,6 +3,7 @@ import { parseReference, withDefaultTag } from '../../protocol/reference.ts';
 import { newRouter, serve } from './call.ts';
 import { credentialsOf } from './credentials.ts';
 import { imageName } from './names.ts';
+import { platform } from './parameters.ts';
 import type { ApiParts } from './parts.ts';
 
 /** layerd's own endpoints, beside the Engine API's; `docs/layerd-api.yaml` defines them. */
@@ -11,6 +12,20 @@ export function layerdRoutes({ images, registries }: Pick<ApiParts, 'images' | '
   router.get(
     '/layerd/images/*name/layers',
     serve(async (call) => call.json(await images.layers(imageName(call.request.params['name'])))),
+  );
+  router.get(
+    '/layerd/images/*name/referrers',
+    serve(async (call) => {
+      const { query, request, signal } = call;
+      const artifactType = query.get('artifactType') ?? '';
+      const report = await images.referrers(imageName(request.params['name']), {
+        platform: platform(query, 'platform'),
+        artifactType: artifactType === '' ? undefined : artifactType,
+        credentials: credentialsOf(request),
+        signal,
+      });
+      call.json(report);
+    }),
   );
   router.get(
     '/layerd/manifests/*name',
@@ -28,7 +43,7 @@ export function layerdRoutes({ images, registries }: Pick<ApiParts, 'images' | '
   );
   router.get(
     '/layerd/registries',
-    serve((call) => call.json(registries())),
+    serve((call) => call.json(registries.reports())),
   );
   return router;
 }

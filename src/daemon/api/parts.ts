@@ -3,19 +3,24 @@ import type {
   DistributionInspect,
   ImageInspect,
   LayerReport,
+  ReferrerReport,
   RegistryReport,
+  SearchResult,
   VersionInfo,
 } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
-import type { Credentials, RemoteManifest } from '../registry/registry.ts';
+import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { AttestationRequest, Attestations } from '../images/attestations.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImportRequest as ImageImport } from '../images/import.ts';
 import type { LoadRequest } from '../images/load.ts';
+import type { ReferrersRequest } from '../images/referrers.ts';
+import type { SearchRequest } from '../images/search.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -27,8 +32,12 @@ export interface ApiParts {
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'>;
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
-  /** What registries last said of their limits. */
-  registries(): RegistryReport[];
+  readonly registries: {
+    /** What they last said of their limits. */
+    reports(): RegistryReport[];
+    /** Tries an account; says the identity token that is to take the password's place, if there is one. */
+    logIn(registry: string, options: RequestOptions): Promise<string | undefined>;
+  };
   /** Host names, besides IP addresses and names without a dot, by which a tcp listener without TLS may be addressed. */
   readonly hostNames: readonly string[];
 }
@@ -51,6 +60,12 @@ export interface ImageOperations {
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;
+  /** What attests to an image; to be disposed of once it is sent. */
+  attestations(name: string, request: AttestationRequest): Promise<Attestations>;
+  /** What refers to an image in its registry. */
+  referrers(name: string, request: ReferrersRequest): Promise<ReferrerReport>;
+  /** Repositories of a registry. */
+  search(request: SearchRequest): Promise<SearchResult[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Pushes a tag, or all tags of a repository. An error before the first message becomes the answer's status. */

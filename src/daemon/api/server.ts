@@ -1,6 +1,8 @@
 import express, { type Application, type RequestHandler } from 'express';
 import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
+import { attestationRoutes } from './attestations.ts';
+import { authRoutes } from './auth.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
@@ -24,8 +26,10 @@ export function createApp(parts: ApiParts): Application {
   app.use(admit(parts));
   app.use(refuseHead);
   app.use(systemRoutes(parts));
+  app.use(authRoutes(parts));
   app.use(archiveRoutes(parts));
   app.use(imageRoutes(parts));
+  app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
   app.use((request) => {

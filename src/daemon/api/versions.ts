@@ -50,7 +50,10 @@ export function parseVersion(text: string): ApiVersion {
   return minor;
 }
 
-/** The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. */
+/**
+ * The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. An operation is
+ * refused before its version.
+ */
 export const Since = {
   pullPlatform: 32,
   sharedSize: 42,
@@ -63,6 +66,7 @@ export const Since = {
   inspectPlatform: 49,
   deletePlatforms: 50,
   identity: 54,
+  attestations: 55,
 } as const satisfies Record<string, ApiVersion>;
 
 /** From this version on the list of images no longer takes a reference as `filter`, beside `filters`. */

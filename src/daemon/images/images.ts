@@ -1,6 +1,14 @@
-import type { DeleteItem, DistributionInspect, ImageInspect, LayerReport } from '../../protocol/engine.ts';
+import type {
+  DeleteItem,
+  DistributionInspect,
+  ImageInspect,
+  LayerReport,
+  ReferrerReport,
+  SearchResult,
+} from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
-import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { Credentials, Registries, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { AttestationRequest, Attestations, Attestor } from './attestations.ts';
 import type { RemoteImages } from './distribution.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
@@ -14,8 +22,10 @@ import type { ProgressSink } from './progress.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import { imageReferrers, type ReferrersRequest } from './referrers.ts';
 import type { ImageRemover } from './remove.ts';
 import type { Saver } from './save.ts';
+import { searchImages, type SearchRequest } from './search.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
 
@@ -29,7 +39,9 @@ export class Images {
   readonly #saver: Saver;
   readonly #loader: Loader;
   readonly #importer: Importer;
+  readonly #attestor: Attestor;
   readonly #remote: RemoteImages;
+  readonly #registries: Registries;
   readonly #host: Platform;
 
   constructor(parts: {
@@ -41,7 +53,9 @@ export class Images {
     saver: Saver;
     loader: Loader;
     importer: Importer;
+    attestor: Attestor;
     remote: RemoteImages;
+    registries: Registries;
     host: Platform;
   }) {
     this.#store = parts.store;
@@ -52,7 +66,9 @@ export class Images {
     this.#saver = parts.saver;
     this.#loader = parts.loader;
     this.#importer = parts.importer;
+    this.#attestor = parts.attestor;
     this.#remote = parts.remote;
+    this.#registries = parts.registries;
     this.#host = parts.host;
   }
 
@@ -78,6 +94,19 @@ export class Images {
 
   layers(name: string): LayerReport[] {
     return layerReports(this.#store, name);
+  }
+
+  attestations(name: string, request: AttestationRequest): Promise<Attestations> {
+    return this.#attestor.find(name, request);
+  }
+
+  /** What refers to the image, as its registry says. */
+  referrers(name: string, request: ReferrersRequest): Promise<ReferrerReport> {
+    return imageReferrers(this.#store, this.#registries, name, request);
+  }
+
+  search(request: SearchRequest): Promise<SearchResult[]> {
+    return searchImages(this.#registries, request);
   }
 
   pull(

@@ -7,14 +7,18 @@ import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts
 import { createApp } from '../../../src/daemon/api/server.ts';
 import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
+import { Attestor } from '../../../src/daemon/images/attestations.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { parsePlatform } from '../../../src/daemon/images/platform.ts';
+import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
+import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
+import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
@@ -28,7 +32,8 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'remoteManifest'>;
+export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'remoteManifest'> &
+  Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
@@ -48,6 +53,9 @@ export class Fixture implements AsyncDisposable {
     push: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
+    logIn: (registry) => Promise.reject(new LayerdError('unauthorized', `${registry} refused the credentials`)),
+    search: () => Promise.resolve([]),
+    referrers: () => Promise.resolve([]),
   };
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
@@ -118,6 +126,8 @@ export class Fixture implements AsyncDisposable {
       },
     });
     const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const { leases } = this.archives;
+    const attestor = new Attestor({ content: store.content, leases, collector, store: store.store, host: AMD64 });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     const record =
       (level: LogLine['level']) =>
@@ -143,6 +153,9 @@ export class Fixture implements AsyncDisposable {
             (message) => void progress(message),
           ),
         layers: (name) => layerReports(store.store, name),
+        attestations: (...request) => attestor.find(...request),
+        referrers: (...request) => imageReferrers(store.store, this.remote, ...request),
+        search: (request) => searchImages(this.remote, request),
         pull: (...request) => this.remote.pull(...request),
         push: (...request) => this.remote.push(...request),
         remoteManifest: (...request) => this.remote.remoteManifest(...request),
@@ -159,7 +172,10 @@ export class Fixture implements AsyncDisposable {
         images: () => store.db.get<{ count: number }>('SELECT count(*) AS count FROM image')?.count ?? 0,
         eventSubscribers: () => events.subscribers,
       }),
-      registries: () => this.registryReports,
+      registries: {
+        reports: () => this.registryReports,
+        logIn: (...request) => this.remote.logIn(...request),
+      },
       hostNames: ['layerd.example.org'],
     };
   }

@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import request from 'supertest';
 import { parse } from 'yaml';
+import { LayerdError } from '../../../src/protocol/errors.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
 import { Fixture } from './fixture.ts';
 
@@ -45,6 +46,38 @@ describe("layerd's own endpoints", () => {
     assert.equal(response.headers['content-type'], MediaType.ociIndex);
     assert.equal(response.headers['docker-content-digest'], descriptor.digest);
     assert.equal(response.text, bytes.toString());
+  });
+
+  it('ask for referrers with the account, of a platform and of a type', async () => {
+    const asked: unknown[] = [];
+    api.remote.referrers = ({ registry, path }, digest, { artifactType, credentials } = {}) => {
+      asked.push([registry, path, digest, artifactType, credentials]);
+      return Promise.resolve([]);
+    };
+    const platform = JSON.stringify({ os: 'linux', architecture: 'amd64' });
+    const account = Buffer.from('{"username":"ann","password":"s3cret"}').toString('base64url');
+    const get = (name: string, query: Record<string, string>): request.Test =>
+      request(api.url).get(`/v1.56/layerd/images/${name}/referrers`).query(query).set('X-Registry-Auth', account);
+    const ofIndex = await get('redis:7', { artifactType: 'application/spdx+json' }).expect(200);
+    const ofPlatform = await get('redis:7', { platform }).expect(200);
+    const [index, manifest] = [ofIndex, ofPlatform].map(({ body }) => (body as { digest: string }).digest);
+    assert.notEqual(index, manifest);
+    const credentials = { username: 'ann', password: 's3cret' };
+    assert.deepEqual(asked, [
+      ['docker.io', 'library/redis', index, 'application/spdx+json', credentials],
+      ['docker.io', 'library/redis', manifest, undefined, credentials],
+    ]);
+    const malformed = await get('redis:7', { platform: 'linux/amd64' }).expect(400);
+    assert.match(malformed.text, /parameter platform: /);
+    const other = JSON.stringify({ os: 'windows', architecture: 'amd64' });
+    assert.match(
+      (await get('redis:7', { platform: other }).expect(404)).text,
+      /does not provide the specified platform/,
+    );
+    api.remote.referrers = () => Promise.reject(new LayerdError('forbidden', 'denied: not yours'));
+    assert.deepEqual((await get('redis:7', {}).expect(403)).body, { message: 'denied: not yours' });
+    assert.equal(asked.length, 2);
+    api.remote.referrers = () => Promise.resolve([]);
   });
 
   for (const path of Object.keys(definition.paths).filter((path) => !path.startsWith('/layerd/manifests/'))) {

@@ -282,6 +282,9 @@ describe('the API over its socket', () => {
         'HEAD /_ping',
         'GET /events',
         'GET /distribution/{name}/json',
+        'GET /images/search',
+        'GET /images/{name}/attestations',
+        'POST /auth',
       ]);
       for (const { method, path } of contract?.operations() ?? []) {
         if (served.has(`${method} ${path}`)) continue;

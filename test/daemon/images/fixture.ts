@@ -17,6 +17,9 @@ import type { Descriptor, ImageConfig, Index, Manifest, Platform } from '../../.
 export const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
 export const ARM64: Platform = { os: 'linux', architecture: 'arm64', variant: 'v8' };
 
+/** The type of predicates that say how an image was built. */
+export const PROVENANCE = 'https://slsa.dev/provenance/v0.2';
+
 /** A layer as a pull leaves it: its blob and its EROFS image, by their sizes. */
 export interface TestLayer {
   readonly digest: Digest;
@@ -161,15 +164,32 @@ export class Fixture implements Disposable {
     };
   }
 
-  /** An attestation of a manifest, as BuildKit makes it. */
-  async attestation(subject: TestManifest): Promise<TestManifest> {
-    const statement = await this.document({ subject: subject.descriptor.digest }, 'application/vnd.in-toto+json');
+  /** An attestation of a manifest, as BuildKit makes it, of statements by the types of their predicates. */
+  async attestation(
+    subject: TestManifest,
+    statements: readonly (readonly [predicateType: string, text: string])[] = [
+      [PROVENANCE, JSON.stringify({ subject: subject.descriptor.digest })],
+    ],
+  ): Promise<TestManifest> {
+    const layers = await Promise.all(
+      statements.map(async ([predicateType, text]): Promise<Descriptor> => {
+        const bytes = Buffer.from(text);
+        await this.content.putDocument(sha256(bytes), bytes);
+        const annotations = predicateType === '' ? {} : { 'in-toto.io/predicate-type': predicateType };
+        return {
+          mediaType: 'application/vnd.in-toto+json',
+          digest: sha256(bytes),
+          size: bytes.byteLength,
+          annotations,
+        };
+      }),
+    );
     const config = await this.document({ os: 'unknown', architecture: 'unknown', config: {} }, MediaType.ociConfig);
     const manifest: Manifest = {
       schemaVersion: 2,
       mediaType: MediaType.ociManifest,
       config,
-      layers: [statement],
+      layers,
     };
     const descriptor = await this.document(manifest, MediaType.ociManifest);
     return {
@@ -180,19 +200,17 @@ export class Fixture implements Disposable {
         kind: 'attestation',
         configDigest: config.digest,
         size: 0,
-        contentSize: descriptor.size + config.size + statement.size,
+        contentSize: descriptor.size + config.size + layers.reduce((sum, { size }) => sum + size, 0),
         platform: undefined,
         labels: {},
         created: undefined,
-        layers: [
-          {
-            digest: statement.digest,
-            mediaType: statement.mediaType,
-            bytes: statement.size,
-            diffId: undefined,
-            chainId: undefined,
-          },
-        ],
+        layers: layers.map(({ digest, mediaType, size }) => ({
+          digest,
+          mediaType,
+          bytes: size,
+          diffId: undefined,
+          chainId: undefined,
+        })),
       },
       descriptor: {
         ...descriptor,
@@ -202,7 +220,7 @@ export class Fixture implements Disposable {
           'vnd.docker.reference.digest': subject.descriptor.digest,
         },
       },
-      blobs: [descriptor.digest, config.digest, statement.digest],
+      blobs: [descriptor.digest, config.digest, ...layers.map(({ digest }) => digest)],
     };
   }
 
