@@ -22,6 +22,7 @@ export interface ListedImage {
 
 interface TargetRow extends SizedTarget {
   readonly mediaType: string;
+  readonly bytes: number;
   readonly labels: string | null;
   readonly created: string | null;
 }
@@ -29,7 +30,7 @@ interface TargetRow extends SizedTarget {
 /** Reads all images from the metadata, in two statements however many there are. `namesOf` gives the names of targets. */
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
-    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
+    `SELECT image_id AS id, target, image.media_type AS mediaType, image.bytes, labels, created
      FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY ${BEST_NAMED_FIRST}`,
   );
   const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();

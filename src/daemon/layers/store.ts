@@ -103,18 +103,24 @@ export class LayerStore {
   }
 
   /**
-   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. A file first moves
-   * to the trash, in the same turn of the event loop, so that a commit of the same diff ID by a pull that starts just
-   * after is not what gets deleted. A mount of it stays usable.
+   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. Returns the bytes that
+   * they took on the disk. A file first moves to the trash, in the same turn of the event loop, so that a commit of the
+   * same diff ID by a pull that starts just after is not what gets deleted. A mount of it stays usable.
    */
-  remove(diffIds: readonly Digest[]): void {
+  remove(diffIds: readonly Digest[]): number {
+    let bytes = 0;
     for (const diffId of diffIds) {
       this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
-      this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+      const row = this.#db.get<Pick<LayerRow, 'image_size'>>(
+        'DELETE FROM layer WHERE diff_id = ? RETURNING image_size',
+        diffId,
+      );
+      bytes += row?.image_size ?? 0;
     }
     this.#db.afterCommit(() => {
       for (const diffId of diffIds) this.#discard(diffId);
     });
+    return bytes;
   }
 
   /**

@@ -13,7 +13,6 @@ import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
-import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
@@ -109,13 +108,7 @@ export class Fixture implements AsyncDisposable {
 
   #parts(): ApiParts {
     const { store, events } = this;
-    const collector = new GarbageCollector({
-      db: store.db,
-      content: store.content,
-      removeLayers: (diffIds) => {
-        for (const diffId of diffIds) store.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      },
-    });
+    const { collector } = store;
     const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     const record =
