@@ -18,6 +18,7 @@ import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
+import { Pruner } from './images/prune.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
@@ -154,6 +155,7 @@ export class Engine {
         return collector.collect(candidates);
       },
     });
+    const pruner = new Pruner({ store, remover, content, leases, collector, events });
     const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const saver = new Saver({ content, leases, collector, store, events });
@@ -186,7 +188,7 @@ export class Engine {
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, host }),
+      images: new Images({ store, puller, pusher, remover, pruner, tagger, saver, loader, remote, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),

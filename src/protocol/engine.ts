@@ -87,6 +87,13 @@ export interface DeleteItem {
   Deleted?: string;
 }
 
+/** What a prune removed (`ImagePruneResponse`). */
+export interface PruneReport {
+  ImagesDeleted: DeleteItem[];
+  /** Bytes of the disk. */
+  SpaceReclaimed: number;
+}
+
 /** What a registry says of a reference (`DistributionInspect`). */
 export interface DistributionInspect {
   Descriptor: Descriptor;

@@ -2,7 +2,7 @@ import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
-import { IMAGE_FILTERS } from '../images/list.ts';
+import { IMAGE_FILTERS, PRUNE_FILTERS } from '../images/image-filter.ts';
 import type { PushRequest } from '../images/push.ts';
 import { familiarName, parseImageAndTag, parseReference, withTag, type Reference } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
@@ -73,6 +73,13 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         platforms: version < Since.deletePlatforms ? [] : platforms(query, 'platforms'),
       });
       call.json(items);
+    }),
+  );
+
+  router.post(
+    '/images/prune',
+    serve(async (call) => {
+      call.json(await images.prune(parseFilters(call.query.get('filters') ?? '', PRUNE_FILTERS), call.signal));
     }),
   );
 

@@ -3,6 +3,7 @@ import type {
   DistributionInspect,
   ImageInspect,
   LayerReport,
+  PruneReport,
   RegistryReport,
   VersionInfo,
 } from '../../protocol/engine.ts';
@@ -10,6 +11,7 @@ import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest } from '../registry/registry.ts';
+import type { Filters } from '../images/filters.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
@@ -46,6 +48,8 @@ export interface ImageOperations {
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
   remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
+  prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;

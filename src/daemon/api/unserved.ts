@@ -48,8 +48,6 @@ const UNSERVED: Readonly<Record<string, string>> = {
     POST /build/cancel
     POST /session
     POST /grpc`,
-  'pruning images': `
-    POST /images/prune`,
   'searching for images': `
     GET /images/search`,
   attestations: `
@@ -147,6 +145,6 @@ export function unservedError(method: string, path: string): LayerdError {
   // By the words "not supported" `docker inspect` knows that it may go on with the next kind of object.
   return new LayerdError(
     'not-implemented',
-    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, saves, lists, inspects and removes images, other operations are not supported`,
+    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, saves, lists, inspects, removes and prunes images, other operations are not supported`,
   );
 }

@@ -1,7 +1,8 @@
-import type { DeleteItem, DistributionInspect, ImageInspect, LayerReport } from '../../protocol/engine.ts';
+import type { DeleteItem, DistributionInspect, ImageInspect, LayerReport, PruneReport } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { RemoteImages } from './distribution.ts';
+import type { Filters } from './filters.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
@@ -9,6 +10,7 @@ import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
 import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
+import type { Pruner } from './prune.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
@@ -23,6 +25,7 @@ export class Images {
   readonly #puller: Puller;
   readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
+  readonly #pruner: Pruner;
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
@@ -34,6 +37,7 @@ export class Images {
     puller: Puller;
     pusher: Pusher;
     remover: ImageRemover;
+    pruner: Pruner;
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
@@ -44,6 +48,7 @@ export class Images {
     this.#puller = parts.puller;
     this.#pusher = parts.pusher;
     this.#remover = parts.remover;
+    this.#pruner = parts.pruner;
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
@@ -65,6 +70,10 @@ export class Images {
 
   remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): DeleteItem[] {
     return this.#remover.remove(name, options);
+  }
+
+  prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
+    return this.#pruner.prune(filters, signal);
   }
 
   tag(name: string, reference: Reference): void {

@@ -2,6 +2,7 @@ import { hexOf, shortId, type Digest } from '../../protocol/digest.ts';
 import type { DeleteItem } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
+import type { Freed } from '../content/garbage.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
 import {
@@ -13,6 +14,7 @@ import {
 } from '../../protocol/reference.ts';
 import type { ImageName } from './name.ts';
 import { formatPlatform } from './platform.ts';
+import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
@@ -22,11 +24,14 @@ export interface RemoveOptions {
   readonly platforms?: readonly Platform[];
 }
 
-/** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
-export type Collect = (candidates: Digest[]) => {
-  readonly blobs: readonly Digest[];
-  readonly layers: readonly Digest[];
-};
+/** Frees, among the candidates, what nothing holds any more. Part of the caller's transaction. */
+export type Collect = (candidates: Digest[]) => Freed;
+
+/** What was done, in order, and the bytes of the disk that it freed. */
+export interface Removal {
+  readonly done: DeleteItem[];
+  readonly bytes: number;
+}
 
 /** A layer of a removed manifest. */
 interface RemovedLayer {
@@ -69,21 +74,25 @@ export class ImageRemover {
     });
   }
 
+  /** Removes an image with all its names, in however many repositories. Part of the caller's transaction. */
+  removeListed(listedId: Digest): Removal {
+    this.#store.changed();
+    const row = this.#db.get<{ manifest: Digest }>(
+      `SELECT manifest FROM image WHERE image_id = ? ORDER BY ${BEST_NAMED_FIRST} LIMIT 1`,
+      listedId,
+    );
+    return row === undefined ? { done: [], bytes: 0 } : this.#removeWhole(listedId, row.manifest);
+  }
+
   #remove(found: FoundImage, name: string, force: boolean): DeleteItem[] {
     const done: DeleteItem[] = [];
     const id = found.listedId;
-    const labels = this.#labels(found.target, found.manifest);
+    const labels = this.#labels(id, found.manifest);
     let names = this.#store.names(id);
     const untag = (removed: ImageName, called = familiarString(removed.reference)): void => {
       this.#deleteName(removed);
       names = names.filter((other) => other !== removed);
       done.push({ Untagged: called });
-    };
-    const untagAll = (): void => {
-      for (const each of names) {
-        untag(each);
-        this.#append('untag', id, labels);
-      }
     };
 
     if (!isIdentifier(found, name)) {
@@ -105,15 +114,26 @@ export class ImageRemover {
         `conflict: unable to delete ${shortId(id)} (must be forced) - image is referenced in multiple repositories`,
       );
     }
-    untagAll();
+    return [...done, ...this.#removeWhole(id, found.manifest).done];
+  }
+
+  /** Removes an image with the names it has left. Of its layers those of the manifest are told first. */
+  #removeWhole(id: Digest, manifest: Digest): Removal {
+    const labels = this.#labels(id, manifest);
+    const done: DeleteItem[] = [];
+    for (const name of this.#store.names(id)) {
+      this.#deleteName(name);
+      this.#append('untag', id, labels);
+      done.push({ Untagged: familiarString(name.reference) });
+    }
     const targets = this.#store.targets(id);
-    const layers = [...new Set([found.manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap(
-      (manifest) => this.#layers(manifest),
+    const layers = [...new Set([manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap((each) =>
+      this.#layers(each),
     );
     const freed = this.#deleteImages(targets);
     this.#append('delete', id, labels);
-    done.push({ Deleted: id }, ...deletedLayers(layers, freed));
-    return done;
+    done.push({ Deleted: id }, ...deletedLayers(layers, new Set(freed.layers)));
+    return { done, bytes: freed.bytes };
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
@@ -205,8 +225,8 @@ export class ImageRemover {
     this.#events.append({ type: 'image', action, actor: id, attributes: { ...labels, name: id } });
   }
 
-  #labels(target: Digest, manifest: Digest): Readonly<Record<string, string>> {
-    return this.#store.manifests(target).find(({ digest }) => digest === manifest)?.labels ?? {};
+  #labels(listedId: Digest, manifest: Digest): Readonly<Record<string, string>> {
+    return this.#store.storedManifests(listedId).find(({ digest }) => digest === manifest)?.labels ?? {};
   }
 
   #deleteName({ reference, target }: ImageName): void {
@@ -253,8 +273,8 @@ export class ImageRemover {
     return [digest, configDigest, ...layers.map((layer) => layer.digest)];
   }
 
-  /** Deletes images that have no name left; returns the diff IDs of the layers that went with them. */
-  #deleteImages(targets: readonly Digest[]): ReadonlySet<Digest> {
+  /** Deletes images that have no name left; returns what went with them. */
+  #deleteImages(targets: readonly Digest[]): Freed {
     const released = targets.flatMap((target) => {
       const manifests = this.#manifests(target);
       const blobs = this.#db.all<{ digest: Digest }>('SELECT digest FROM image_blob WHERE target = ?', target);
@@ -262,7 +282,7 @@ export class ImageRemover {
       for (const manifest of manifests) this.#deleteUnusedManifest(manifest);
       return blobs.map(({ digest }) => digest);
     });
-    return new Set(this.#collect(released).layers);
+    return this.#collect(released);
   }
 
   #deleteUnusedManifest(manifest: Digest): void {

@@ -98,6 +98,7 @@ export class ImageStore {
   readonly #host: Platform;
   readonly #now: () => number;
   readonly #layerPath: ((diffId: Digest) => string) | undefined;
+  readonly #watches = new Set<Set<Digest>>();
   #listing: readonly ListedImage[] | undefined;
 
   constructor(options: {
@@ -130,8 +131,8 @@ export class ImageStore {
    */
   put(image: NewImage): PutResult {
     return this.db.transaction(() => {
-      this.changed();
       const { target, repository, tag } = image;
+      this.#wanted(target.digest);
       const now = this.#now();
       for (const manifest of image.manifests) this.#putManifest(manifest, now);
       this.db.run(
@@ -175,7 +176,7 @@ export class ImageStore {
 
   /** Points a tag to a stored image, as of now. Part of the caller's transaction. */
   tag(repository: string, tag: string, target: Digest): void {
-    this.changed();
+    this.#wanted(target);
     this.db.run(
       `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
        ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
@@ -259,6 +260,13 @@ export class ImageStore {
     this.#listing = undefined;
   }
 
+  /** Gathers the targets that somebody pulls, loads or tags from now on, though all of it was there, until disposed of. */
+  watch(): { readonly targets: ReadonlySet<Digest> } & Disposable {
+    const targets = new Set<Digest>();
+    this.#watches.add(targets);
+    return { targets, [Symbol.dispose]: () => void this.#watches.delete(targets) };
+  }
+
   /** Whether the blob is stored. */
   hasBlob(digest: Digest): boolean {
     return this.db.get('SELECT 1 FROM blob WHERE digest = ?', digest) !== undefined;
@@ -321,6 +329,11 @@ export class ImageStore {
       `image with reference ${name} was found but does not provide the specified platform (${formatPlatform(platform)})` +
         (platforms.length === 0 ? '' : `; stored of it is ${platforms.map(formatPlatform).join(', ')}`),
     );
+  }
+
+  #wanted(target: Digest): void {
+    this.changed();
+    for (const targets of this.#watches) targets.add(target);
   }
 
   #putManifest(manifest: StoredManifest, now: number): void {

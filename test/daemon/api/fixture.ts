@@ -11,6 +11,7 @@ import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
+import { Pruner } from '../../../src/daemon/images/prune.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
@@ -49,11 +50,14 @@ export class Fixture implements AsyncDisposable {
   };
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
+  /** The verbs of images, as the API calls them. */
+  readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
+    this.images = this.#operations();
   }
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
@@ -106,11 +110,33 @@ export class Fixture implements AsyncDisposable {
     await store.image('debian:12', [store.layer('newer base')]);
   }
 
-  #parts(): ApiParts {
+  #operations(): ImageOperations {
     const { store, events } = this;
     const { collector } = store;
     const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const { content } = store;
+    const { leases } = this.archives;
+    const pruner = new Pruner({ store: store.store, remover, content, leases, collector, events });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
+    return {
+      list: (options) => listImages(store.store, options),
+      inspect: (name, options) => inspectImage(store.store, name, options),
+      history: (name, options) => imageHistory(store.store, name, options),
+      remove: (name, options) => remover.remove(name, options),
+      prune: (...request) => pruner.prune(...request),
+      tag: (name, reference) => tagger.tag(name, reference),
+      save: (names, { platforms }) => this.archives.saver.save(names, platforms),
+      load: (...request) => this.archives.loader.load(...request),
+      layers: (name) => layerReports(store.store, name),
+      pull: (...request) => this.remote.pull(...request),
+      push: (...request) => this.remote.push(...request),
+      remoteManifest: (...request) => this.remote.remoteManifest(...request),
+      distribution: (...request) => this.remote.distribution(...request),
+    };
+  }
+
+  #parts(): ApiParts {
+    const { store, events } = this;
     const record =
       (level: LogLine['level']) =>
       (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
@@ -118,20 +144,7 @@ export class Fixture implements AsyncDisposable {
     return {
       version: '1.2.3',
       log: { debug: record('debug'), warn: record('warn'), error: record('error') },
-      images: {
-        list: (options) => listImages(store.store, options),
-        inspect: (name, options) => inspectImage(store.store, name, options),
-        history: (name, options) => imageHistory(store.store, name, options),
-        remove: (name, options) => remover.remove(name, options),
-        tag: (name, reference) => tagger.tag(name, reference),
-        save: (names, { platforms }) => this.archives.saver.save(names, platforms),
-        load: (...request) => this.archives.loader.load(...request),
-        layers: (name) => layerReports(store.store, name),
-        pull: (...request) => this.remote.pull(...request),
-        push: (...request) => this.remote.push(...request),
-        remoteManifest: (...request) => this.remote.remoteManifest(...request),
-        distribution: (...request) => this.remote.distribution(...request),
-      },
+      images: this.images,
       events,
       system: new SystemInfo({
         version: '1.2.3',

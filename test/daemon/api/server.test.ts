@@ -268,6 +268,7 @@ describe('the API over its socket', () => {
       const served = new Set([
         'GET /images/json',
         'POST /images/create',
+        'POST /images/prune',
         'GET /images/{name}/json',
         'GET /images/{name}/history',
         'DELETE /images/{name}',
