@@ -68,6 +68,7 @@ export class Engine {
   readonly #leases: Leases;
   readonly #collector: GarbageCollector;
   readonly #restorer: Restorer;
+  readonly #store: ImageStore;
   readonly #layout: LayoutIndex;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
@@ -184,11 +185,24 @@ export class Engine {
     this.#loader = loader;
     this.#transfers = transfers;
     this.#uploads = uploads;
+    this.#store = store;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, pruner, tagger, saver, loader, remote, host }),
+      images: new Images({
+        usage: { store, content, layers, leases },
+        store,
+        puller,
+        pusher,
+        remover,
+        pruner,
+        tagger,
+        saver,
+        loader,
+        remote,
+        host,
+      }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
@@ -253,6 +267,8 @@ export class Engine {
     this.#collect();
     this.#layout.changed();
     await this.#restorer.restore();
+    // What was listed meanwhile was listed without the layers that have been restored.
+    this.#store.changed();
   }
 
   #collect(): void {

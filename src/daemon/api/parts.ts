@@ -16,6 +16,7 @@ import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
 import type { LoadRequest } from '../images/load.ts';
+import type { Usage } from '../images/usage.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -50,6 +51,8 @@ export interface ImageOperations {
   remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
+  /** Tells what takes space; with `items` what each image does. */
+  usage(options: { items: boolean }): Promise<Usage>;
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;

@@ -54,8 +54,6 @@ const UNSERVED: Readonly<Record<string, string>> = {
     GET /images/**/attestations`,
   'logging in to a registry': `
     POST /auth`,
-  'data usage': `
-    GET /system/df`,
   volumes: `
     GET /volumes
     POST /volumes/create

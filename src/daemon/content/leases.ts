@@ -5,7 +5,7 @@ import type { Database } from '../metadata/database.ts';
 export const RESUME_WINDOW = 24 * 60 * 60 * 1000;
 
 /** Expiry of a lease whose pull is under way. A start treats it as interrupted, since its pull died with the daemon. */
-const UNDER_WAY = Number.MAX_SAFE_INTEGER;
+export const UNDER_WAY = Number.MAX_SAFE_INTEGER;
 
 /**
  * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at

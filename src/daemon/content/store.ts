@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
-import { onDisk } from '../metadata/blocks.ts';
+import { filesOnDisk, onDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Blob } from './content.ts';
@@ -76,6 +76,16 @@ export class ContentStore {
     const bytes = onDisk(this.ingestSize(digest));
     this.#db.afterCommit(() => discard(this.ingestPath(digest), this.#trashPath(digest)));
     return bytes;
+  }
+
+  /** What ingests have gathered, in bytes of the disk, by digest, and what archives that are being loaded have brought. */
+  async unfinished(): Promise<{ readonly ingests: ReadonlyMap<Digest, number>; readonly staged: number }> {
+    const ingests = await filesOnDisk(join(this.#root, 'ingest'));
+    const staged = await filesOnDisk(join(this.#root, 'staging'));
+    return {
+      ingests: new Map([...ingests].map(([name, bytes]) => [`sha256:${name}`, bytes])),
+      staged: [...staged.values()].reduce((sum, bytes) => sum + bytes, 0),
+    };
   }
 
   /** Reads a stored document (manifest, index, config) whole. */

@@ -18,6 +18,7 @@ import type { ImageRemover } from './remove.ts';
 import type { Saver } from './save.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
+import { diskUsage, type Usage, type UsageParts } from './usage.ts';
 
 /** The verbs of images, taking names and platforms as users write them. */
 export class Images {
@@ -29,6 +30,7 @@ export class Images {
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
+  readonly #usage: UsageParts;
   readonly #remote: RemoteImages;
   readonly #host: Platform;
 
@@ -41,6 +43,7 @@ export class Images {
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
+    usage: UsageParts;
     remote: RemoteImages;
     host: Platform;
   }) {
@@ -52,6 +55,7 @@ export class Images {
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
+    this.#usage = parts.usage;
     this.#remote = parts.remote;
     this.#host = parts.host;
   }
@@ -74,6 +78,10 @@ export class Images {
 
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
     return this.#pruner.prune(filters, signal);
+  }
+
+  usage(options: { items: boolean }): Promise<Usage> {
+    return diskUsage(this.#usage, options);
   }
 
   tag(name: string, reference: Reference): void {

@@ -5,7 +5,6 @@ import { imageFilter } from './image-filter.ts';
 import { manifestSummaries } from './manifest-summary.ts';
 import type { ListedImage } from './listing.ts';
 import { repoDigests, repoTags } from './name.ts';
-import { sharedSizes } from './sizes.ts';
 import type { ImageStore } from './store.ts';
 import { unixSeconds } from '../../protocol/time.ts';
 
@@ -26,7 +25,7 @@ export type ListedSummary = Omit<ImageSummary, 'Created'> & { readonly Created: 
 export async function listImages(store: ImageStore, options: ListOptions = {}): Promise<ListedSummary[]> {
   const { filters = new Map<string, string[]>() } = options;
   const select = imageFilter(store, filters);
-  const shared = options.sharedSize === true ? sharedSizes(store.db) : undefined;
+  const shared = options.sharedSize === true ? store.sharedSizes() : undefined;
   const listed: { readonly summary: ListedSummary; readonly image: ListedImage }[] = [];
   for (const image of store.listing()) {
     const names = select(image);

@@ -8,6 +8,7 @@ import { readListing, type ListedImage } from './listing.ts';
 import { toNames, type ImageName, type NameRow } from './name.ts';
 import { BEST_NAMED_FIRST } from './precedence.ts';
 import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
+import { sharedSizes } from './sizes.ts';
 import {
   canonicalName,
   familiarString,
@@ -100,6 +101,7 @@ export class ImageStore {
   readonly #layerPath: ((diffId: Digest) => string) | undefined;
   readonly #watches = new Set<Set<Digest>>();
   #listing: readonly ListedImage[] | undefined;
+  #sharedSizes: ReadonlyMap<Digest, number> | undefined;
 
   constructor(options: {
     db: Database;
@@ -255,9 +257,16 @@ export class ImageStore {
     return this.#listing;
   }
 
+  /** The bytes of each image that others hold too, by the ID it is listed under; kept like the {@link listing}. */
+  sharedSizes(): ReadonlyMap<Digest, number> {
+    this.#sharedSizes ??= sharedSizes(this.db);
+    return this.#sharedSizes;
+  }
+
   /** Says that images or names are about to change in this transaction. */
   changed(): void {
     this.#listing = undefined;
+    this.#sharedSizes = undefined;
   }
 
   /** Gathers the targets that somebody pulls, loads or tags from now on, though all of it was there, until disposed of. */

@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, type Digest } from '../../protocol/digest.ts';
+import { filesOnDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Layer, UnpackedLayer } from './layer.ts';
@@ -68,6 +69,12 @@ export class LayerStore {
   /** Where the layer of a blob is unpacked, until its diff ID is known. */
   temporaryPath(digest: Digest): string {
     return join(this.#unpacking, hexOf(digest) + SUFFIX);
+  }
+
+  /** Bytes of the disk that unfinished EROFS images take. */
+  async unpackingBytes(): Promise<number> {
+    const files = await filesOnDisk(this.#unpacking);
+    return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /** What the layer blob unpacks to, if it ever was unpacked here. */

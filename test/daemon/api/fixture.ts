@@ -14,6 +14,7 @@ import { listImages } from '../../../src/daemon/images/list.ts';
 import { Pruner } from '../../../src/daemon/images/prune.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
+import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
@@ -124,6 +125,7 @@ export class Fixture implements AsyncDisposable {
       history: (name, options) => imageHistory(store.store, name, options),
       remove: (name, options) => remover.remove(name, options),
       prune: (...request) => pruner.prune(...request),
+      usage: (options) => diskUsage({ store: store.store, content, layers: store.layers, leases }, options),
       tag: (name, reference) => tagger.tag(name, reference),
       save: (names, { platforms }) => this.archives.saver.save(names, platforms),
       load: (...request) => this.archives.loader.load(...request),

@@ -269,6 +269,7 @@ describe('the API over its socket', () => {
         'GET /images/json',
         'POST /images/create',
         'POST /images/prune',
+        'GET /system/df',
         'GET /images/{name}/json',
         'GET /images/{name}/history',
         'DELETE /images/{name}',
