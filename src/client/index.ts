@@ -11,6 +11,7 @@ export {
   type AuthOptions,
   type CallOptions,
   type ClientOptions,
+  type DiskUsageOptions,
   type EventsOptions,
   type Filters,
   type HistoryOptions,
@@ -19,6 +20,7 @@ export {
   type LoadOptions,
   type ManifestDocument,
   type Ping,
+  type PruneOptions,
   type PullOptions,
   type PushOptions,
   type RegistryAuth,
@@ -32,14 +34,19 @@ export type { TlsOptions } from './transport.ts';
 export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
 export type { Digest } from '../protocol/digest.ts';
 export type {
+  Amount,
   DeleteItem,
+  DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
   ManifestSummary,
+  PruneReport,
   RegistryReport,
+  UsageReport,
+  UsageTotals,
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage } from '../protocol/event.ts';
