@@ -213,7 +213,7 @@ export class Engine {
         id: storeId(db),
         dataRoot,
         config: () => systemConfig(this.#config),
-        images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,
+        images: () => store.count(),
         eventSubscribers: () => events.subscribers,
         storeStatus: async () => [
           ['Layer Decompression', unpacker.inflater],

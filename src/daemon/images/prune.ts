@@ -11,7 +11,7 @@ import type { ImageRemover, Removal } from './remove.ts';
 import type { ImageStore } from './store.ts';
 
 /** Images are removed for this long in one turn of the event loop, in milliseconds; at least one is. */
-const TURN = 4;
+const TURN = 2;
 
 /** What a prune works with. */
 export interface PrunerParts {

@@ -257,6 +257,11 @@ export class ImageStore {
     return this.#listing;
   }
 
+  /** How many images there are in lists. */
+  count(): number {
+    return this.db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0;
+  }
+
   /** The bytes of each image that others hold too, by the ID it is listed under; kept like the {@link listing}. */
   sharedSizes(): ReadonlyMap<Digest, number> {
     this.#sharedSizes ??= sharedSizes(this.db);

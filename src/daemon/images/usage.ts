@@ -26,15 +26,17 @@ export async function diskUsage(
   { store, content, layers, leases }: UsageParts,
   { items }: { readonly items: boolean },
 ): Promise<Usage> {
-  // Both take some time after a change when images are many, so each has a turn of the event loop of its own.
-  store.listing();
-  await new Promise(setImmediate);
-  if (items) store.sharedSizes();
+  if (items) {
+    // Both take some time after a change when images are many, so each has a turn of the event loop of its own.
+    store.listing();
+    await new Promise(setImmediate);
+    store.sharedSizes();
+  }
   const { ingests, staged } = await content.unfinished();
   const unpacking = await layers.unpackingBytes();
   const listed = items ? await listImages(store, { sharedSize: true }) : undefined;
   const { interrupted, underWay } = heldByLeases(store.db);
-  const images = { count: store.listing().length, size: storedBytes(store.db) - interrupted.size - underWay.size };
+  const images = { count: store.count(), size: storedBytes(store.db) - interrupted.size - underWay.size };
   underWay.size += staged + unpacking;
   for (const [digest, bytes] of ingests) (leases.isInUse(digest) ? underWay : interrupted).size += bytes;
   return { images, interrupted, underWay, items: listed };
