@@ -4,15 +4,18 @@ import { isDigest } from '../protocol/digest.ts';
 import type {
   AttestationStatement,
   DeleteItem,
+  DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
   LoginResult,
+  PruneReport,
   ReferrerReport,
   RegistryReport,
   SearchResult,
+  UsageReport,
   VersionInfo,
 } from '../protocol/engine.ts';
 import { LayerdError } from '../protocol/errors.ts';
@@ -20,6 +23,7 @@ import type { EventMessage } from '../protocol/event.ts';
 import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
 import { DEFAULT_TAG, familiarName, familiarString, parseReference, withDefaultTag } from '../protocol/reference.ts';
+import { totalsOf, type ListedUsage } from './disk-usage.ts';
 import { defaultHost, parseHost } from './endpoint.ts';
 import { EngineError, kindOfStatus } from './errors.ts';
 import { parseWithBigInt } from './json.ts';
@@ -133,6 +137,16 @@ export interface RemoveOptions extends CallOptions {
   readonly platforms?: readonly string[] | undefined;
 }
 
+export interface PruneOptions extends CallOptions {
+  /** `dangling`, `label`, `label!` and `until`. */
+  readonly filters?: Filters | undefined;
+}
+
+export interface DiskUsageOptions extends CallOptions {
+  /** With each object. */
+  readonly verbose?: boolean | undefined;
+}
+
 export interface SaveOptions extends CallOptions {
   /** Save only these platforms, `os/arch[/variant]`. Needs API 1.48. */
   readonly platforms?: readonly string[] | undefined;
@@ -190,8 +204,8 @@ export interface ManifestDocument {
 }
 
 /**
- * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `registries` and `manifest` are
- * layerd's own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries` and `manifest`
+ * are layerd's own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
  *
  * ```ts
  * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });
@@ -374,6 +388,25 @@ export class LayerdClient implements AsyncDisposable {
     return this.#json({ method: 'DELETE', path: `/images/${encodeName(name)}`, query }, options);
   }
 
+  /**
+   * Removes images that nothing uses: those without a tag, or with the filter `dangling=false` all. Says what was done and
+   * how much space that freed.
+   */
+  async prune(options: PruneOptions = {}): Promise<PruneReport> {
+    const query = new URLSearchParams();
+    setFilters(query, options.filters);
+    const report = await this.#json<Partial<PruneReport>>({ method: 'POST', path: '/images/prune', query }, options);
+    return { ImagesDeleted: report.ImagesDeleted ?? [], SpaceReclaimed: report.SpaceReclaimed ?? 0 };
+  }
+
+  /** Tells what takes space, with `verbose` the objects too. What an older engine answers is brought into this form. */
+  async diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
+    const query = new URLSearchParams({ verbose: options.verbose === true ? '1' : '0' });
+    const call = { method: 'GET', path: '/system/df', query } as const;
+    const hasTotals = older(await this.apiVersion(options), '1.52') === '1.52';
+    return hasTotals ? this.#json<DiskUsage>(call, options) : totalsOf(await this.#json<ListedUsage>(call, options));
+  }
+
   /** Gives an image another name, `latest` where it has no tag. A tag that another image has moves to this one. */
   async tag(name: string, target: string, options: CallOptions = {}): Promise<void> {
     const { tag = DEFAULT_TAG, digest, ...repository } = parseReference(target);
@@ -468,6 +501,11 @@ export class LayerdClient implements AsyncDisposable {
     const path = `/layerd/images/${encodeName(name)}/referrers`;
     const call: Call = { method: 'GET', path, query, headers: authHeader(options.auth) };
     return this.#own('referrers of images', options, () => this.#json(call, options));
+  }
+
+  /** What takes space in the store: images, what interrupted pulls have left, and what is under way. */
+  async usage(options: CallOptions = {}): Promise<UsageReport> {
+    return this.#own('what takes space', options, () => this.#json({ method: 'GET', path: '/layerd/usage' }, options));
   }
 
   /** The registries the daemon has spoken to, with the pull limits they told. */

@@ -12,6 +12,7 @@ export {
   type AuthOptions,
   type CallOptions,
   type ClientOptions,
+  type DiskUsageOptions,
   type EventsOptions,
   type Filters,
   type HistoryOptions,
@@ -20,6 +21,7 @@ export {
   type LoadOptions,
   type ManifestDocument,
   type Ping,
+  type PruneOptions,
   type PullOptions,
   type PushOptions,
   type ReferrersOptions,
@@ -35,8 +37,10 @@ export type { TlsOptions } from './transport.ts';
 export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
 export type { Digest } from '../protocol/digest.ts';
 export type {
+  Amount,
   AttestationStatement,
   DeleteItem,
+  DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
@@ -44,9 +48,12 @@ export type {
   LayerReport,
   LoginResult,
   ManifestSummary,
+  PruneReport,
   ReferrerReport,
   RegistryReport,
   SearchResult,
+  UsageReport,
+  UsageTotals,
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage } from '../protocol/event.ts';

@@ -20,6 +20,7 @@ import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
+import { Pruner } from './images/prune.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
@@ -70,6 +71,7 @@ export class Engine {
   readonly #leases: Leases;
   readonly #collector: GarbageCollector;
   readonly #restorer: Restorer;
+  readonly #store: ImageStore;
   readonly #layout: LayoutIndex;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
@@ -157,6 +159,7 @@ export class Engine {
         return collector.collect(candidates);
       },
     });
+    const pruner = new Pruner({ store, remover, content, leases, collector, events });
     const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const saver = new Saver({ content, leases, collector, store, events });
@@ -178,15 +181,18 @@ export class Engine {
     this.#importer = importer;
     this.#transfers = transfers;
     this.#uploads = uploads;
+    this.#store = store;
     this.#layout = layout;
     this.app = createApp({
       version,
       log,
       images: new Images({
+        usage: { store, content, layers, leases },
         store,
         puller,
         pusher,
         remover,
+        pruner,
         tagger,
         saver,
         loader,
@@ -209,7 +215,7 @@ export class Engine {
         id: storeId(db),
         dataRoot,
         config: () => systemConfig(this.#config),
-        images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,
+        images: () => store.count(),
         eventSubscribers: () => events.subscribers,
         storeStatus: async () => [
           ['Layer Decompression', unpacker.inflater],
@@ -263,6 +269,8 @@ export class Engine {
     this.#collect();
     this.#layout.changed();
     await this.#restorer.restore();
+    // What was listed meanwhile was listed without the layers that have been restored.
+    this.#store.changed();
   }
 
   #collect(): void {

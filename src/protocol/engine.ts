@@ -87,6 +87,33 @@ export interface DeleteItem {
   Deleted?: string;
 }
 
+/** What a prune removed (`ImagePruneResponse`). */
+export interface PruneReport {
+  ImagesDeleted: DeleteItem[];
+  /** Bytes of the disk. */
+  SpaceReclaimed: number;
+}
+
+/** What objects of one type take (`ImagesDiskUsage` and the like). Bytes are of the disk. */
+export interface UsageTotals<Item> {
+  /** Objects in use. */
+  ActiveCount: number;
+  TotalCount: number;
+  TotalSize: number;
+  /** Bytes that removing what is not in use frees. */
+  Reclaimable: number;
+  /** The objects, where they were asked for. */
+  Items?: Item[];
+}
+
+/** What takes space (`SystemDataUsageResponse`), of the types that were asked for. */
+export interface DiskUsage {
+  ImageUsage?: UsageTotals<ImageSummary>;
+  ContainerUsage?: UsageTotals<object>;
+  VolumeUsage?: UsageTotals<object>;
+  BuildCacheUsage?: UsageTotals<object>;
+}
+
 /** What a registry says of a reference (`DistributionInspect`). */
 export interface DistributionInspect {
   Descriptor: Descriptor;
@@ -159,6 +186,22 @@ export interface ReferrerReport {
   digest: Digest;
   /** Their descriptors, as the registry has them. */
   referrers: Descriptor[];
+}
+
+/** How many there are of something, and the bytes of the disk that they take. */
+export interface Amount {
+  count: number;
+  size: number;
+}
+
+/** What takes space in the store, `GET /layerd/usage`. */
+export interface UsageReport {
+  /** Blobs and EROFS images that images hold, each counted once. */
+  images: Amount;
+  /** Interrupted pulls, and what they have left for a resume. */
+  interrupted: Amount;
+  /** Pulls, pushes, loads and saves under way, and what they hold that is not part of an image. */
+  underWay: Amount;
 }
 
 /** A registry's pull limit as it last told it, `GET /layerd/registries`. */

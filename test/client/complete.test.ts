@@ -23,7 +23,7 @@ describe('completion', () => {
     [['im'], ['images', 'import', 'image']],
     [
       ['image', ''],
-      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load', 'import'],
+      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'prune', 'save', 'load', 'import'],
     ],
     [['manifest', ''], ['inspect']],
     [
@@ -107,7 +107,7 @@ complete_line 'layerctl image '
       'latest',
       '5000/app:1',
       'json',
-      'pull push ls list inspect history tag rm remove save load import',
+      'pull push ls list inspect history tag rm remove prune save load import',
       '',
     ]);
   });

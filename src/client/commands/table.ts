@@ -101,7 +101,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ["layerctl images --filter reference='*/team/*'", 'images of one namespace'],
       ["layerctl images --format '{{.Repository}}:{{.Tag}}'", 'names alone'],
       ["layerctl images --format 'table {{.ID}}\\t{{.SharedSize}}\\t{{.UniqueSize}}'", 'what each shares with others'],
-      ['layerctl rmi $(layerctl images -q -f dangling=true)', 'remove images without a name'],
+      ['layerctl images -f dangling=true', 'images without a tag, which layerctl prune removes'],
     ],
     load: async () => (await import('./images.ts')).images,
   },
@@ -202,6 +202,32 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl rmi -f 4a5f6b18f769', 'an image with all its names'],
     ],
     load: async () => (await import('./remove.ts')).remove,
+  },
+  {
+    paths: ['prune', 'image prune'],
+    group: IMAGES,
+    summary: 'Remove images that nothing uses',
+    description:
+      'Removes dangling images, which have no tag, and what interrupted pulls have left; with --all every image that no ' +
+      'container uses. What is being pulled, pushed, saved or loaded stays. Tells what was removed, and how much space ' +
+      'that freed on the disk.',
+    args: [],
+    options: [
+      { flags: '-a, --all', description: 'Remove all images that are not in use, not just dangling ones' },
+      {
+        flags: '--filter <KEY=VALUE>',
+        description: 'Remove only what matches, and nothing of interrupted pulls: label, label!, until',
+        repeatable: true,
+        completes: ['label=', 'label!=', 'until='],
+      },
+      { flags: '-f, --force', description: 'Do not ask for confirmation; needed where there is no terminal' },
+    ],
+    examples: [
+      ['layerctl prune', 'images that newer ones have taken the tag from'],
+      ['layerctl prune -a -f --filter until=720h', 'in a cron job: what was built more than 30 days ago'],
+      ["layerctl prune -a --filter 'label!=keep'", 'all but what is labelled'],
+    ],
+    load: async () => (await import('./prune.ts')).prune,
   },
   {
     paths: ['save', 'image save'],
@@ -401,6 +427,25 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./events.ts')).events,
   },
   {
+    paths: ['df', 'system df'],
+    group: DAEMON,
+    summary: 'Show what takes space on the disk',
+    description:
+      'Shows what images take, what interrupted pulls have left for a resume, and what is under way, in bytes of the disk. ' +
+      'What several images share is counted once.',
+    args: [],
+    options: [
+      FORMAT_LIST,
+      { flags: '-v, --verbose', description: 'Show each image, with what it shares and what is its own' },
+    ],
+    examples: [
+      ['layerctl df', 'how much there is, and how much prune -a would free'],
+      ['layerctl df -v', 'which images take it'],
+      ["layerctl df --format '{{.Type}} {{.Size}}'", 'fields for scripts'],
+    ],
+    load: async () => (await import('./df.ts')).df,
+  },
+  {
     paths: ['info', 'system info'],
     group: DAEMON,
     summary: 'Show the daemon, its store and its registries with their rate limits',
@@ -452,10 +497,10 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
   image: {
-    summary: 'Commands on images: ls, inspect, history, import, load, pull, push, rm, save, tag',
+    summary: 'Commands on images: ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
-  system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
+  system: { summary: 'Commands on the daemon: df, events, info', group: 'As docker groups them' },
 };
 
 /** Options before the command. */

@@ -1,7 +1,7 @@
 import type { Router } from 'express';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
-import { IMAGE_FILTERS } from '../images/list.ts';
+import { IMAGE_FILTERS, PRUNE_FILTERS } from '../images/image-filter.ts';
 import { SEARCH_FILTERS } from '../images/search.ts';
 import type { PushRequest } from '../images/push.ts';
 import {
@@ -110,6 +110,13 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         platforms: version < Since.deletePlatforms ? [] : platforms(query, 'platforms'),
       });
       call.json(items);
+    }),
+  );
+
+  router.post(
+    '/images/prune',
+    serve(async (call) => {
+      call.json(await images.prune(parseFilters(call.query.get('filters') ?? '', PRUNE_FILTERS), call.signal));
     }),
   );
 

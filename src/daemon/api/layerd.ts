@@ -42,6 +42,13 @@ export function layerdRoutes({ images, registries }: Pick<ApiParts, 'images' | '
     }),
   );
   router.get(
+    '/layerd/usage',
+    serve(async (call) => {
+      const { items: _, ...report } = await images.usage({ items: false });
+      call.json(report);
+    }),
+  );
+  router.get(
     '/layerd/registries',
     serve((call) => call.json(registries.reports())),
   );

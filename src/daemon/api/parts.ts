@@ -4,6 +4,7 @@ import type {
   ImageInspect,
   LayerReport,
   ReferrerReport,
+  PruneReport,
   RegistryReport,
   SearchResult,
   VersionInfo,
@@ -13,6 +14,7 @@ import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
+import type { Filters } from '../images/filters.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
@@ -21,6 +23,7 @@ import type { ImportRequest as ImageImport } from '../images/import.ts';
 import type { LoadRequest } from '../images/load.ts';
 import type { ReferrersRequest } from '../images/referrers.ts';
 import type { SearchRequest } from '../images/search.ts';
+import type { Usage } from '../images/usage.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -57,6 +60,10 @@ export interface ImageOperations {
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
   remove(name: string, options: { force: boolean; noPrune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
+  prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
+  /** Tells what takes space; with `items` what each image does. */
+  usage(options: { items: boolean }): Promise<Usage>;
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;

@@ -57,6 +57,7 @@ export function parseVersion(text: string): ApiVersion {
 export const Since = {
   pullPlatform: 32,
   sharedSize: 42,
+  usageTypes: 42,
   pushPlatform: 46,
   listManifests: 47,
   inspectManifests: 48,
@@ -65,6 +66,7 @@ export const Since = {
   loadPlatform: 48,
   inspectPlatform: 49,
   deletePlatforms: 50,
+  usageTotals: 52,
   identity: 54,
   attestations: 55,
 } as const satisfies Record<string, ApiVersion>;

@@ -3,6 +3,7 @@ import type {
   DistributionInspect,
   ImageInspect,
   LayerReport,
+  PruneReport,
   ReferrerReport,
   SearchResult,
 } from '../../protocol/engine.ts';
@@ -10,6 +11,7 @@ import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, Registries, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations, Attestor } from './attestations.ts';
 import type { RemoteImages } from './distribution.ts';
+import type { Filters } from './filters.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
@@ -19,6 +21,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { Importer, ImportRequest } from './import.ts';
 import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
+import type { Pruner } from './prune.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
@@ -28,6 +31,7 @@ import type { Saver } from './save.ts';
 import { searchImages, type SearchRequest } from './search.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
+import { diskUsage, type Usage, type UsageParts } from './usage.ts';
 
 /** The verbs of images, taking names and platforms as users write them. */
 export class Images {
@@ -35,11 +39,13 @@ export class Images {
   readonly #puller: Puller;
   readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
+  readonly #pruner: Pruner;
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
   readonly #importer: Importer;
   readonly #attestor: Attestor;
+  readonly #usage: UsageParts;
   readonly #remote: RemoteImages;
   readonly #registries: Registries;
   readonly #host: Platform;
@@ -49,11 +55,13 @@ export class Images {
     puller: Puller;
     pusher: Pusher;
     remover: ImageRemover;
+    pruner: Pruner;
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
     importer: Importer;
     attestor: Attestor;
+    usage: UsageParts;
     remote: RemoteImages;
     registries: Registries;
     host: Platform;
@@ -62,11 +70,13 @@ export class Images {
     this.#puller = parts.puller;
     this.#pusher = parts.pusher;
     this.#remover = parts.remover;
+    this.#pruner = parts.pruner;
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
     this.#importer = parts.importer;
     this.#attestor = parts.attestor;
+    this.#usage = parts.usage;
     this.#remote = parts.remote;
     this.#registries = parts.registries;
     this.#host = parts.host;
@@ -86,6 +96,14 @@ export class Images {
 
   remove(name: string, options: { force: boolean; noPrune: boolean; platforms: readonly Platform[] }): DeleteItem[] {
     return this.#remover.remove(name, options);
+  }
+
+  prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
+    return this.#pruner.prune(filters, signal);
+  }
+
+  usage(options: { items: boolean }): Promise<Usage> {
+    return diskUsage(this.#usage, options);
   }
 
   tag(name: string, reference: Reference): void {

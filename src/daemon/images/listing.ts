@@ -26,6 +26,7 @@ export interface ListedImage {
 
 interface TargetRow extends SizedTarget {
   readonly mediaType: string;
+  readonly bytes: number;
   readonly labels: string | null;
   readonly created: string | null;
 }
@@ -33,7 +34,7 @@ interface TargetRow extends SizedTarget {
 /** Reads all images from the metadata, in a few statements however many there are. `namesOf` gives the names of targets. */
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
-    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
+    `SELECT image_id AS id, target, image.media_type AS mediaType, image.bytes, labels, created
      FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY ${BEST_NAMED_FIRST}`,
   );
   const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();

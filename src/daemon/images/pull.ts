@@ -119,7 +119,7 @@ export class Puller {
       return changed.changed;
     } catch (error) {
       // A reference that is not found this once says nothing of what an earlier pull of it has here already.
-      if (isBeyondResume(error) && !lease.isEmpty) this.#letGo(lease);
+      if (isBeyondResume(error) && !lease.isEmpty) this.#parts.collector.abandon(lease.release());
       else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
@@ -131,14 +131,6 @@ export class Puller {
           )
         : error;
     }
-  }
-
-  /** Lets go of all that the lease names; what an image holds, or another pull, stays. */
-  #letGo(lease: Lease): void {
-    const { leases, collector, content } = this.#parts;
-    const digests = lease.release();
-    collector.collect(digests);
-    for (const digest of digests) if (!leases.holds(digest)) content.discardIngest(digest);
   }
 }
 

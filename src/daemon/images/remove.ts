@@ -2,6 +2,7 @@ import { hexOf, shortId, type Digest } from '../../protocol/digest.ts';
 import type { DeleteItem } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
+import type { Freed } from '../content/garbage.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
 import {
@@ -13,6 +14,7 @@ import {
 } from '../../protocol/reference.ts';
 import type { ImageName } from './name.ts';
 import { formatPlatform } from './platform.ts';
+import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
 export interface RemoveOptions {
@@ -24,11 +26,14 @@ export interface RemoveOptions {
   readonly platforms?: readonly Platform[];
 }
 
-/** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
-export type Collect = (candidates: Digest[]) => {
-  readonly blobs: readonly Digest[];
-  readonly layers: readonly Digest[];
-};
+/** Frees, among the candidates, what nothing holds any more. Part of the caller's transaction. */
+export type Collect = (candidates: Digest[]) => Freed;
+
+/** What was done, in order, and the bytes of the disk that it freed. */
+export interface Removal {
+  readonly done: DeleteItem[];
+  readonly bytes: number;
+}
 
 /** A layer of a removed manifest. */
 interface RemovedLayer {
@@ -71,21 +76,25 @@ export class ImageRemover {
     });
   }
 
+  /** Removes an image with all its names, in however many repositories. Part of the caller's transaction. */
+  removeListed(listedId: Digest): Removal {
+    this.#store.changed();
+    const row = this.#db.get<{ manifest: Digest }>(
+      `SELECT manifest FROM image WHERE image_id = ? ORDER BY ${BEST_NAMED_FIRST} LIMIT 1`,
+      listedId,
+    );
+    return row === undefined ? { done: [], bytes: 0 } : this.#removeWhole(listedId, row.manifest, false);
+  }
+
   #remove(found: FoundImage, name: string, { force = false, noPrune = false }: RemoveOptions): DeleteItem[] {
     const done: DeleteItem[] = [];
     const id = found.listedId;
-    const labels = this.#labels(found.target, found.manifest);
+    const labels = this.#labels(id, found.manifest);
     let names = this.#store.names(id);
     const untag = (removed: ImageName, called = familiarString(removed.reference)): void => {
       this.#deleteName(removed);
       names = names.filter((other) => other !== removed);
       done.push({ Untagged: called });
-    };
-    const untagAll = (): void => {
-      for (const each of names) {
-        untag(each);
-        this.#append('untag', id, labels);
-      }
     };
 
     if (!isIdentifier(found, name)) {
@@ -114,28 +123,49 @@ export class ImageRemover {
         `conflict: unable to delete ${shortId(id)} (must be forced) - image is referenced in multiple repositories`,
       );
     }
-    untagAll();
-    let parent = noPrune ? undefined : this.#store.parent(id);
-    done.push(...this.#deleteNamelessImage(id, labels));
-    // What was left of an image as a step of this one alone goes with it.
-    while (parent !== undefined && this.#store.names(parent).length === 0 && !this.#store.hasChildren(parent)) {
-      const { target, manifest } = this.#store.resolve(parent);
-      const above = this.#store.parent(parent);
-      done.push(...this.#deleteNamelessImage(parent, this.#labels(target, manifest)));
-      parent = above;
-    }
-    return done;
+    return [...done, ...this.#removeWhole(id, found.manifest, noPrune).done];
   }
 
-  /** Deletes an image that has lost its last name. */
-  #deleteNamelessImage(id: Digest, labels: Readonly<Record<string, string>>): DeleteItem[] {
+  /**
+   * Removes an image with the names it has left, and what was left of images below it that were steps of this one alone.
+   * One that is a step of others loses its names and stays.
+   */
+  #removeWhole(id: Digest, manifest: Digest, noPrune: boolean): Removal {
+    const labels = this.#labels(id, manifest);
+    const done: DeleteItem[] = [];
+    for (const name of this.#store.names(id)) {
+      this.#deleteName(name);
+      this.#append('untag', id, labels);
+      done.push({ Untagged: familiarString(name.reference) });
+    }
+    if (this.#store.hasChildren(id)) return { done, bytes: 0 };
+    let parent = noPrune ? undefined : this.#store.parent(id);
+    let { bytes } = this.#deleteNamelessImage(id, manifest, labels, done);
+    while (parent !== undefined && this.#store.names(parent).length === 0 && !this.#store.hasChildren(parent)) {
+      const step = this.#store.resolve(parent);
+      const above = this.#store.parent(parent);
+      bytes += this.#deleteNamelessImage(parent, step.manifest, this.#labels(parent, step.manifest), done).bytes;
+      parent = above;
+    }
+    return { done, bytes };
+  }
+
+  /** Deletes an image that has lost its last name. Of its layers those of the manifest are told first. */
+  #deleteNamelessImage(
+    id: Digest,
+    manifest: Digest,
+    labels: Readonly<Record<string, string>>,
+    done: DeleteItem[],
+  ): Freed {
     const targets = this.#store.targets(id);
-    const manifests = new Set(targets.flatMap((target) => this.#manifests(target)));
-    const layers = [...manifests].flatMap((manifest) => this.#layers(manifest));
+    const layers = [...new Set([manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap((each) =>
+      this.#layers(each),
+    );
     const freed = this.#deleteImages(targets);
     this.#db.run('DELETE FROM parent WHERE image_id = ?', id);
     this.#append('delete', id, labels);
-    return [{ Deleted: id }, ...deletedLayers(layers, freed)];
+    done.push({ Deleted: id }, ...deletedLayers(layers, new Set(freed.layers)));
+    return freed;
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
@@ -227,8 +257,8 @@ export class ImageRemover {
     this.#events.append({ type: 'image', action, actor: id, attributes: { ...labels, name: id } });
   }
 
-  #labels(target: Digest, manifest: Digest): Readonly<Record<string, string>> {
-    return this.#store.manifests(target).find(({ digest }) => digest === manifest)?.labels ?? {};
+  #labels(listedId: Digest, manifest: Digest): Readonly<Record<string, string>> {
+    return this.#store.storedManifests(listedId).find(({ digest }) => digest === manifest)?.labels ?? {};
   }
 
   #deleteName({ reference, target }: ImageName): void {
@@ -275,8 +305,8 @@ export class ImageRemover {
     return [digest, configDigest, ...layers.map((layer) => layer.digest)];
   }
 
-  /** Deletes images that have no name left; returns the diff IDs of the layers that went with them. */
-  #deleteImages(targets: readonly Digest[]): ReadonlySet<Digest> {
+  /** Deletes images that have no name left; returns what went with them. */
+  #deleteImages(targets: readonly Digest[]): Freed {
     const released = targets.flatMap((target) => {
       const manifests = this.#manifests(target);
       const blobs = this.#db.all<{ digest: Digest }>('SELECT digest FROM image_blob WHERE target = ?', target);
@@ -284,7 +314,7 @@ export class ImageRemover {
       for (const manifest of manifests) this.#deleteUnusedManifest(manifest);
       return blobs.map(({ digest }) => digest);
     });
-    return new Set(this.#collect(released).layers);
+    return this.#collect(released);
   }
 
   #deleteUnusedManifest(manifest: Digest): void {

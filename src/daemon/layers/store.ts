@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, type Digest } from '../../protocol/digest.ts';
+import { filesOnDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Layer, UnpackedLayer } from './layer.ts';
@@ -70,6 +71,12 @@ export class LayerStore {
     return join(this.#unpacking, hexOf(digest) + SUFFIX);
   }
 
+  /** Bytes of the disk that unfinished EROFS images take. */
+  async unpackingBytes(): Promise<number> {
+    const files = await filesOnDisk(this.#unpacking);
+    return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
   /** What the layer blob unpacks to, if it ever was unpacked here. */
   diffIdOf(blobDigest: Digest): Digest | undefined {
     return this.#db.get<{ diff_id: Digest }>('SELECT diff_id FROM layer_blob WHERE digest = ?', blobDigest)?.diff_id;
@@ -103,18 +110,24 @@ export class LayerStore {
   }
 
   /**
-   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. A file first moves
-   * to the trash, in the same turn of the event loop, so that a commit of the same diff ID by a pull that starts just
-   * after is not what gets deleted. A mount of it stays usable.
+   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. Returns the bytes that
+   * they took on the disk. A file first moves to the trash, in the same turn of the event loop, so that a commit of the
+   * same diff ID by a pull that starts just after is not what gets deleted. A mount of it stays usable.
    */
-  remove(diffIds: readonly Digest[]): void {
+  remove(diffIds: readonly Digest[]): number {
+    let bytes = 0;
     for (const diffId of diffIds) {
       this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
-      this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+      const row = this.#db.get<Pick<LayerRow, 'image_size'>>(
+        'DELETE FROM layer WHERE diff_id = ? RETURNING image_size',
+        diffId,
+      );
+      bytes += row?.image_size ?? 0;
     }
     this.#db.afterCommit(() => {
       for (const diffId of diffIds) this.#discard(diffId);
     });
+    return bytes;
   }
 
   /**

@@ -13,12 +13,13 @@ import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { parsePlatform } from '../../../src/daemon/images/platform.ts';
+import { Pruner } from '../../../src/daemon/images/prune.ts';
 import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
-import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
+import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
@@ -59,11 +60,14 @@ export class Fixture implements AsyncDisposable {
   };
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
+  /** The verbs of images, as the API calls them. */
+  readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
+    this.images = this.#operations();
   }
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
@@ -116,19 +120,46 @@ export class Fixture implements AsyncDisposable {
     await store.image('debian:12', [store.layer('newer base')]);
   }
 
+  #operations(): ImageOperations {
+    const { store, events } = this;
+    const { collector } = store;
+    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const { content } = store;
+    const { leases } = this.archives;
+    const pruner = new Pruner({ store: store.store, remover, content, leases, collector, events });
+    const attestor = new Attestor({ content, leases, collector, store: store.store, host: AMD64 });
+    const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
+    return {
+      list: (options) => listImages(store.store, options),
+      inspect: (name, options) => inspectImage(store.store, name, options),
+      history: (name, options) => imageHistory(store.store, name, options),
+      remove: (name, options) => remover.remove(name, options),
+      prune: (...request) => pruner.prune(...request),
+      usage: (options) => diskUsage({ store: store.store, content, layers: store.layers, leases }, options),
+      tag: (name, reference) => tagger.tag(name, reference),
+      save: (names, { platforms }) => this.archives.saver.save(names, platforms),
+      load: (...request) => this.archives.loader.load(...request),
+      import: (request, progress) =>
+        this.archives.importer.import(
+          {
+            ...request,
+            platform: request.platform === undefined ? undefined : parsePlatform(request.platform, AMD64),
+          },
+          (message) => void progress(message),
+        ),
+      attestations: (...request) => attestor.find(...request),
+      referrers: (...request) => imageReferrers(store.store, this.remote, ...request),
+      search: (request) => searchImages(this.remote, request),
+      layers: (name) => layerReports(store.store, name),
+      pull: (...request) => this.remote.pull(...request),
+      push: (...request) => this.remote.push(...request),
+      remoteManifest: (...request) => this.remote.remoteManifest(...request),
+      distribution: (...request) => this.remote.distribution(...request),
+    };
+  }
+
   #parts(): ApiParts {
     const { store, events } = this;
-    const collector = new GarbageCollector({
-      db: store.db,
-      content: store.content,
-      removeLayers: (diffIds) => {
-        for (const diffId of diffIds) store.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      },
-    });
-    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
-    const { leases } = this.archives;
-    const attestor = new Attestor({ content: store.content, leases, collector, store: store.store, host: AMD64 });
-    const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     const record =
       (level: LogLine['level']) =>
       (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
@@ -136,31 +167,7 @@ export class Fixture implements AsyncDisposable {
     return {
       version: '1.2.3',
       log: { debug: record('debug'), warn: record('warn'), error: record('error') },
-      images: {
-        list: (options) => listImages(store.store, options),
-        inspect: (name, options) => inspectImage(store.store, name, options),
-        history: (name, options) => imageHistory(store.store, name, options),
-        remove: (name, options) => remover.remove(name, options),
-        tag: (name, reference) => tagger.tag(name, reference),
-        save: (names, { platforms }) => this.archives.saver.save(names, platforms),
-        load: (...request) => this.archives.loader.load(...request),
-        import: (request, progress) =>
-          this.archives.importer.import(
-            {
-              ...request,
-              platform: request.platform === undefined ? undefined : parsePlatform(request.platform, AMD64),
-            },
-            (message) => void progress(message),
-          ),
-        layers: (name) => layerReports(store.store, name),
-        attestations: (...request) => attestor.find(...request),
-        referrers: (...request) => imageReferrers(store.store, this.remote, ...request),
-        search: (request) => searchImages(this.remote, request),
-        pull: (...request) => this.remote.pull(...request),
-        push: (...request) => this.remote.push(...request),
-        remoteManifest: (...request) => this.remote.remoteManifest(...request),
-        distribution: (...request) => this.remote.distribution(...request),
-      },
+      images: this.images,
       events,
       system: new SystemInfo({
         version: '1.2.3',

@@ -6,6 +6,7 @@ import { ContentStore } from '../../../src/daemon/content/store.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
 import type { StoredLayer, StoredManifest } from '../../../src/daemon/images/image.ts';
+import { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { canonicalName, parseReference } from '../../../src/protocol/reference.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { ImageStore, type PutResult } from '../../../src/daemon/images/store.ts';
@@ -49,6 +50,8 @@ export class Fixture implements Disposable {
   readonly root: string;
   readonly db: Database;
   readonly content: ContentStore;
+  readonly layers: LayerStore;
+  readonly collector: GarbageCollector;
   readonly store: ImageStore;
   readonly remover: ImageRemover;
   /** The events that were appended, those of a transaction that was rolled back too. */
@@ -67,17 +70,16 @@ export class Fixture implements Disposable {
       now: () => this.now,
       layerPath: (diffId) => join('/layers', diffId.slice('sha256:'.length)),
     });
-    const collector = new GarbageCollector({
+    this.layers = new LayerStore({ db: this.db, root: this.root });
+    this.collector = new GarbageCollector({
       db: this.db,
       content: this.content,
-      removeLayers: (diffIds) => {
-        for (const diffId of diffIds) this.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      },
+      removeLayers: (diffIds) => this.layers.remove(diffIds),
     });
     this.remover = new ImageRemover({
       store: this.store,
       events: { append: (event) => this.events.push(event) },
-      collect: (candidates) => collector.collect(candidates),
+      collect: (candidates) => this.collector.collect(candidates),
     });
   }
 
@@ -254,6 +256,16 @@ export class Fixture implements Disposable {
       imageId: first.stored.configDigest,
       manifest: first.stored.digest,
     });
+  }
+
+  /** What manifests, and documents beside them, take on the disk: each blob and each EROFS image once, in blocks. */
+  taken(manifests: readonly TestManifest[], ...others: readonly Descriptor[]): number {
+    const blobs = new Set([...manifests.flatMap((each) => each.blobs), ...others.map((each) => each.digest)]);
+    const trees = new Set(manifests.flatMap(({ stored }) => stored.layers.flatMap(({ diffId }) => diffId ?? [])));
+    let sum = 0;
+    for (const digest of blobs) sum += Math.ceil((this.content.get(digest)?.size ?? 0) / 4096) * 4096;
+    for (const diffId of trees) sum += this.layers.get(diffId)?.imageSize ?? 0;
+    return sum;
   }
 
   /** A plain image of the layers, as a pull of the name writes it. */

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
+import { Pruner } from '../../../src/daemon/images/prune.ts';
 import type { Digest } from '../../../src/protocol/digest.ts';
 import { image, layer, type TestImage, type TestLayer } from '../../support/images.ts';
 import { tar } from '../layers/tar-builder.ts';
@@ -151,6 +152,24 @@ describe('parents', () => {
     fixture.store.tag('docker.io/library/kept', 'latest', fixture.store.resolve(base.id).target);
     fixture.remover.remove('other:1');
     assert.deepEqual(await ids({ all: true }), [base.id]);
+  });
+
+  it('are pruned with their children, and not before them', async () => {
+    const { store, remover, content, collector } = fixture;
+    const { leases } = archives;
+    const events = { append: () => undefined };
+    const pruner = new Pruner({ store, remover, content, leases, collector, events });
+    const prune = async (dangling: string): Promise<number> => {
+      const filters = new Map([['dangling', [dangling]]]);
+      return (await pruner.prune(filters, new AbortController().signal)).ImagesDeleted.length;
+    };
+    await archives.load(family());
+    assert.equal(await prune('true'), 0);
+    assert.deepEqual(await ids({ all: true }), [top.id, middle.id, base.id].sort());
+    fixture.store.tag('docker.io/library/base', 'latest', fixture.store.resolve(base.id).target);
+    assert.ok((await prune('false')) > 0);
+    assert.deepEqual(await ids({ all: true }), []);
+    assert.deepEqual(fixture.db.all('SELECT * FROM blob'), []);
   });
 
   it('are saved with their children, and loaded elsewhere', async () => {
