@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { Application } from 'express';
 import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
-import { createApp } from './api/server.ts';
+import type { Handler } from './api/listeners.ts';
+import { createHandler } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
 import { readBuild } from './build.ts';
 import { tlsFiles, type Config } from './config/config.ts';
@@ -52,7 +52,7 @@ export interface EngineOptions {
 
 /** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */
 export class Engine {
-  readonly app: Application;
+  readonly handler: Handler;
   readonly #log: Log;
   readonly #db: Database;
   readonly #version: string;
@@ -177,18 +177,20 @@ export class Engine {
     this.#transfers = transfers;
     this.#uploads = uploads;
     this.#layout = layout;
-    this.app = createApp({
+    const id = storeId(db);
+    this.handler = createHandler({
       version,
       log,
       images: new Images({ store, puller, pusher, remover, tagger, saver, loader, importer, remote, host }),
       events,
+      storeId: id,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,
         gitCommit: build.commit,
         buildTime: build.time,
-        id: storeId(db),
+        id,
         dataRoot,
         config: () => systemConfig(this.#config),
         images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,

@@ -17,6 +17,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { ImportRequest as ImageImport } from '../images/import.ts';
 import type { LoadRequest } from '../images/load.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { SubscribedLog } from './subscriptions/subscription.ts';
 import type { EngineInfo } from './system-info.ts';
 
 /** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */
@@ -25,7 +26,9 @@ export interface ApiParts {
   readonly version: string;
   readonly log: Log;
   readonly images: ImageOperations;
-  readonly events: Pick<EventLog, 'follow'>;
+  readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  /** What identifies the store, and with it its log of events. */
+  readonly storeId: string;
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
   /** What registries last said of their limits. */
   registries(): RegistryReport[];
