@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { WebSocketServer, type WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Call } from './call.ts';
 
@@ -47,10 +47,12 @@ export class Upgrades {
   }
 
   /** Makes a WebSocket of the call's connection. Throws `invalid` where the client's handshake is none. */
-  accept({ request, response }: Pick<Call, 'request' | 'response'>): Upgraded {
+  async accept({ request, response }: Pick<Call, 'request' | 'response'>): Promise<Upgraded> {
     const asked = this.#asked.get(request);
     if (asked === undefined) throw new LayerdError('invalid', 'the request does not ask to become a WebSocket');
     const { connection, head } = asked;
+    // Memory that a daemon without subscribers does not need.
+    const { WebSocketServer } = await import('ws');
     // Without compression, which would cost each subscriber a copy of every message.
     const server = new WebSocketServer({
       noServer: true,

@@ -46,7 +46,7 @@ export function subscriptionRoutes(
         await serveServerSentEvents(call, subscription, hello);
         return;
       }
-      const { socket, connection } = upgrades.accept(call);
+      const { socket, connection } = await upgrades.accept(call);
       try {
         await new WebSocketSubscriber({ socket, connection, subscription, frames }).run(hello);
       } catch (error) {
