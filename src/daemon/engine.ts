@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { Application } from 'express';
 import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
-import { createApp } from './api/server.ts';
+import type { Handler } from './api/listeners.ts';
+import { createHandler } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
 import { readBuild } from './build.ts';
 import { tlsFiles, type Config } from './config/config.ts';
@@ -54,7 +54,7 @@ export interface EngineOptions {
 
 /** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */
 export class Engine {
-  readonly app: Application;
+  readonly handler: Handler;
   readonly #log: Log;
   readonly #db: Database;
   readonly #version: string;
@@ -183,7 +183,8 @@ export class Engine {
     this.#uploads = uploads;
     this.#store = store;
     this.#layout = layout;
-    this.app = createApp({
+    const id = storeId(db);
+    this.handler = createHandler({
       version,
       log,
       images: new Images({
@@ -203,6 +204,7 @@ export class Engine {
         host,
       }),
       events,
+      storeId: id,
       registries: {
         reports: () => this.#registryReports(),
         logIn: (registry, options) => registries.logIn(registry, options),
@@ -212,7 +214,7 @@ export class Engine {
         version,
         gitCommit: build.commit,
         buildTime: build.time,
-        id: storeId(db),
+        id,
         dataRoot,
         config: () => systemConfig(this.#config),
         images: () => store.count(),

@@ -25,6 +25,7 @@ import type { ReferrersRequest } from '../images/referrers.ts';
 import type { SearchRequest } from '../images/search.ts';
 import type { Usage } from '../images/usage.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { SubscribedLog } from './subscriptions/subscription.ts';
 import type { EngineInfo } from './system-info.ts';
 
 /** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */
@@ -33,7 +34,9 @@ export interface ApiParts {
   readonly version: string;
   readonly log: Log;
   readonly images: ImageOperations;
-  readonly events: Pick<EventLog, 'follow'>;
+  readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  /** What identifies the store, and with it its log of events. */
+  readonly storeId: string;
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
   readonly registries: {
     /** What they last said of their limits. */

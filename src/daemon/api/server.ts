@@ -9,6 +9,9 @@ import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
+import type { Handler } from './listeners.ts';
+import { subscriptionRoutes } from './subscriptions/routes.ts';
+import { Upgrades } from './upgrades.ts';
 import { systemRoutes } from './system.ts';
 import { unservedError } from './unserved.ts';
 import { NEWEST, parseVersion, splitVersion, versionText } from './versions.ts';
@@ -17,7 +20,13 @@ import { NEWEST, parseVersion, splitVersion, versionText } from './versions.ts';
  * The Engine API and layerd's own endpoints, over whatever listener they are put on. A request passes the guards, is
  * given its {@link Call} with the version that its prefix names, and is routed without that prefix.
  */
-export function createApp(parts: ApiParts): Application {
+export function createHandler(parts: ApiParts): Handler {
+  const upgrades = new Upgrades();
+  const app = createApp(parts, upgrades);
+  return { request: app, upgrade: upgrades.listener(app) };
+}
+
+function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -32,6 +41,7 @@ export function createApp(parts: ApiParts): Application {
   app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
+  app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {
     throw unservedError(request.method, request.path);
   });

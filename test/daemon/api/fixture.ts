@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
-import { createApp } from '../../../src/daemon/api/server.ts';
+import { createHandler } from '../../../src/daemon/api/server.ts';
+import { wantsWebSocket } from '../../../src/daemon/api/upgrades.ts';
 import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
@@ -24,6 +25,9 @@ import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { Archives } from '../images/archives.ts';
 import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
+
+/** The identity of the fixture's store. */
+export const STORE_ID = '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3';
 
 /** A line of the daemon's log. */
 export interface LogLine {
@@ -72,9 +76,10 @@ export class Fixture implements AsyncDisposable {
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
     const fixture = new Fixture();
-    const app = createApp({ ...fixture.#parts(), ...parts });
-    const unix = createServer(app);
-    const tcp = createServer(app);
+    const { request, upgrade } = createHandler({ ...fixture.#parts(), ...parts });
+    const [unix, tcp] = [0, 1].map(() =>
+      createServer({ shouldUpgradeCallback: wantsWebSocket }, request).on('upgrade', upgrade),
+    ) as [Server, Server];
     fixture.#servers.push(unix, tcp);
     await new Promise<void>((resolve) => unix.listen(fixture.socket, resolve));
     await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
@@ -169,11 +174,12 @@ export class Fixture implements AsyncDisposable {
       log: { debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
       events,
+      storeId: STORE_ID,
       system: new SystemInfo({
         version: '1.2.3',
         gitCommit: 'abc1234',
         buildTime: '2026-01-01T00:00:00Z',
-        id: '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3',
+        id: STORE_ID,
         dataRoot: store.root,
         config: () => this.config,
         images: () => store.db.get<{ count: number }>('SELECT count(*) AS count FROM image')?.count ?? 0,
