@@ -18,6 +18,7 @@ import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { LIMITS } from '../events/limits.ts';
 import { Archives } from '../images/archives.ts';
 import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
 
@@ -40,7 +41,7 @@ export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'r
  */
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
-  readonly events = new EventLog({ db: this.store.db });
+  readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
   readonly archives = new Archives(this.store, this.events);
   readonly lines: LogLine[] = [];
   readonly socket: string;

@@ -27,7 +27,7 @@ export class Archives {
     unpacker = new Unpacker({ concurrency: 2 }),
   ) {
     this.#unpacker = unpacker;
-    this.layers = new LayerStore({ db, root });
+    this.layers = new LayerStore({ db, root, events: { append: () => undefined } });
     this.leases = new Leases({ db });
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => this.layers.remove(diffIds) });
     const common = { content, leases: this.leases, collector, store, events };
