@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { Handler } from './api/listeners.ts';
@@ -10,7 +11,7 @@ import { formatHost } from './config/host.ts';
 import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
-import { EventLog } from './events/log.ts';
+import { EventLog, type EventLogLimits } from './events/log.ts';
 import { Attestor } from './images/attestations.ts';
 import { RemoteImages } from './images/distribution.ts';
 import { Fetcher, type BlobSource } from './images/fetch.ts';
@@ -38,6 +39,8 @@ import { createRegistries, type ReconfigurableRegistries } from './registry/clie
 import type { RegistryOptions } from './registry/registry.ts';
 import { TransferQueue } from './transfers/queue.ts';
 
+const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
+
 /** Layers of archives that are unpacked at once. */
 const LOADED_AT_ONCE = 2;
 
@@ -58,6 +61,7 @@ export class Engine {
   readonly #log: Log;
   readonly #db: Database;
   readonly #version: string;
+  readonly #id: string;
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #uploads: UploadQueue;
@@ -84,9 +88,9 @@ export class Engine {
     this.#version = version;
     const build = readBuild();
     const host = hostPlatform();
-    const events = new EventLog({ db });
+    const events = new EventLog({ db, limits: eventLimits(config) });
     const content = new ContentStore({ db, root: dataRoot });
-    const layers = new LayerStore({ db, root: dataRoot });
+    const layers = new LayerStore({ db, root: dataRoot, events });
     // It writes where a pull was under way when the daemon died, which may be because the disk is full.
     const leases = db.essential(() => new Leases({ db }));
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => layers.remove(diffIds) });
@@ -184,6 +188,7 @@ export class Engine {
     this.#store = store;
     this.#layout = layout;
     const id = storeId(db);
+    this.#id = id;
     this.handler = createHandler({
       version,
       log,
@@ -234,6 +239,7 @@ export class Engine {
    * missing is named and made again where it can be.
    */
   reconcile(): void {
+    this.#tell('start');
     this.#reconciling = this.#reconcile().catch((error: unknown) => {
       this.#log.error(`the store could not be brought in order: ${messageOf(error)}`);
     });
@@ -243,14 +249,17 @@ export class Engine {
     this.#config = config;
     this.#transfers.concurrency = config.maxConcurrentDownloads;
     this.#uploads.concurrency = config.maxConcurrentUploads;
+    this.#events.limits = eventLimits(config);
     this.#unpacker.concurrency = config.maxConcurrentDownloads;
     this.#registries.reconfigure(registryOptions(config, this.#version));
+    this.#tell('reload');
   }
 
   /** Ends what would go on by itself, so that the requests that wait for it end: event streams, transfers. */
   async interrupt(): Promise<void> {
     clearInterval(this.#timer);
     this.#restorer.stop();
+    this.#tell('stop');
     this.#events.close();
     await Promise.all([this.#transfers.close(), this.#uploads.close()]);
   }
@@ -262,6 +271,16 @@ export class Engine {
     await Promise.all([this.#loader.close(), this.#importer.close()]);
     await this.#registries.close();
     await this.#layout.close();
+  }
+
+  /** Tells of the daemon itself. On a full disk it starts and stops all the same. */
+  #tell(action: 'start' | 'reload' | 'stop'): void {
+    const attributes = { name: hostname(), version: this.#version };
+    try {
+      this.#events.append({ type: 'daemon', action, actor: this.#id, attributes });
+    } catch (error) {
+      this.#log.warn(`the ${action} of the daemon could not be logged as an event: ${messageOf(error)}`);
+    }
   }
 
   async #reconcile(): Promise<void> {
@@ -278,6 +297,8 @@ export class Engine {
   #collect(): void {
     const { blobs, layers } = this.#db.essential(() => {
       this.#leases.expire();
+      // By age, where nothing happens by which the log would be pruned.
+      this.#events.prune();
       return this.#collector.collectAll();
     });
     this.#content.sweepIngests((digest) => this.#leases.holds(digest));
@@ -315,6 +336,10 @@ function openListeners(config: Config): string[] {
 function storeId(db: Database): string {
   db.run(`INSERT OR IGNORE INTO fact (key, value) VALUES ('store id', ?)`, randomUUID());
   return db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'store id'`)?.value ?? '';
+}
+
+function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Config): EventLogLimits {
+  return { age: BigInt(eventsMaxAge) * NANOSECONDS_PER_MILLISECOND, events: eventsMaxCount, bytes: eventsMaxSize };
 }
 
 function systemConfig(config: Config) {

@@ -202,7 +202,7 @@ const EVENT: readonly Change[] = [
 
 /** Whether a version knows an event at all. */
 export const knowsEvent = (event: Event, version: ApiVersion): boolean =>
-  version >= 46 || !(event.type === 'image' && event.action === 'create');
+  event.type !== 'layer' && (version >= 46 || !(event.type === 'image' && event.action === 'create'));
 
 /** An event (`EventMessage`) as JSON text. Its nanoseconds, too large for a JavaScript number, are written digit by digit. */
 export function eventText(event: Event, version: ApiVersion): string {

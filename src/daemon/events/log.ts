@@ -2,10 +2,6 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Event, EventType, NewEvent } from './event.ts';
 
-/** The log keeps at most this many events; the oldest go first. */
-export const MAX_EVENTS = 100_000;
-/** And none older than this: 30 days, in nanoseconds. */
-export const MAX_EVENT_AGE = 30n * 24n * 3600n * 1_000_000_000n;
 /** Every so many events are followed by a pruning, inside the transaction that appends. */
 const PRUNE_EVERY = 64;
 /** Events that one pruning removes at most: more than were appended since the last one, so that it catches up. */
@@ -52,10 +48,13 @@ export interface Retention {
   readonly newest: number;
 }
 
+/** What the log keeps at most; the oldest events go first. */
 export interface EventLogLimits {
   readonly events: number;
   /** Nanoseconds. */
   readonly age: bigint;
+  /** Bytes of the events, about. */
+  readonly bytes: number;
 }
 
 interface EventRow {
@@ -71,7 +70,7 @@ interface EventRow {
 export class EventLog {
   readonly #db: Database;
   readonly #now: () => bigint;
-  readonly #limits: EventLogLimits;
+  #limits: EventLogLimits;
   readonly #sleepers = new Set<() => void>();
   /** By the place before them. */
   readonly #pages = new Map<number, Page>();
@@ -83,15 +82,20 @@ export class EventLog {
   constructor({
     db,
     now = () => BigInt(Date.now()) * 1_000_000n,
-    limits = { events: MAX_EVENTS, age: MAX_EVENT_AGE },
+    limits,
   }: {
     readonly db: Database;
     /** Unix nanoseconds. */
     readonly now?: () => bigint;
-    readonly limits?: EventLogLimits;
+    readonly limits: EventLogLimits;
   }) {
     this.#db = db;
     this.#now = now;
+    this.#limits = limits;
+  }
+
+  /** What it keeps from the next pruning on. */
+  set limits(limits: EventLogLimits) {
     this.#limits = limits;
   }
 
@@ -221,19 +225,24 @@ export class EventLog {
 
   /** Removes some of the events beyond the limits, always from the old end; returns how many. */
   prune(): number {
-    const oldestKept = this.retention().newest - this.#limits.events + 1;
-    const expired = this.#now() - this.#limits.age;
-    const batch = this.#db.all<{ seq: number; keep: number }>(
-      'SELECT seq, seq >= ? AND time >= ? AS keep FROM event ORDER BY seq LIMIT ?',
+    const { events, age, bytes: maxBytes } = this.#limits;
+    const oldestKept = this.retention().newest - events + 1;
+    let bytes = this.#db.get<{ bytes: number }>('SELECT bytes FROM event_size')?.bytes ?? 0;
+    const batch = this.#db.all<{ seq: number; keep: number; bytes: number }>(
+      `SELECT seq, seq >= ? AND time >= ? AS keep, octet_length(attributes) + octet_length(actor) + 64 AS bytes
+       FROM event ORDER BY seq LIMIT ?`,
       oldestKept,
-      expired,
+      this.#now() - age,
       PRUNE_BATCH,
     );
     // Up to the first one to keep: an event that seems older than the one before it must not leave a hole.
-    const firstKept = batch.findIndex(({ keep }) => keep === 1);
-    const last = batch.at(firstKept === -1 ? -1 : firstKept - 1);
-    if (firstKept === 0 || last === undefined) return 0;
-    return this.#db.run('DELETE FROM event WHERE seq <= ?', last.seq).changes;
+    let last: number | undefined;
+    for (const event of batch) {
+      if (event.keep === 1 && bytes <= maxBytes) break;
+      last = event.seq;
+      bytes -= event.bytes;
+    }
+    return last === undefined ? 0 : this.#db.run('DELETE FROM event WHERE seq <= ?', last).changes;
   }
 
   async *#cursor(start: number, { until, filter }: FollowOptions, signal: AbortSignal): AsyncGenerator<Event> {

@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, type Digest } from '../../protocol/digest.ts';
+import type { NewEvent } from '../events/event.ts';
 import { filesOnDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
@@ -23,14 +24,21 @@ interface LayerRow {
  */
 export class LayerStore {
   readonly #db: Database;
+  readonly #events: { append(event: NewEvent): unknown };
   readonly #layers: string;
   readonly #unpacking: string;
   readonly #trash: string;
   readonly #now: () => number;
 
   /** `root`: the data root. */
-  constructor(options: { db: Database; root: string; now?: () => number }) {
+  constructor(options: {
+    db: Database;
+    root: string;
+    events: { append(event: NewEvent): unknown };
+    now?: () => number;
+  }) {
     this.#db = options.db;
+    this.#events = options.events;
     this.#layers = join(options.root, 'layers', 'sha256');
     this.#unpacking = join(options.root, 'layers', 'unpacking');
     this.#trash = join(options.root, 'layers', 'trash');
@@ -88,8 +96,9 @@ export class LayerStore {
    */
   commit(unpacked: UnpackedLayer, temporaryPath: string): void {
     const { diffId, digest, size, imageSize, fileBytes } = unpacked;
+    const isNew = !this.has(diffId);
     try {
-      if (this.has(diffId)) rmSync(temporaryPath, { force: true });
+      if (!isNew) rmSync(temporaryPath, { force: true });
       else renameSync(temporaryPath, this.path(diffId));
     } catch (error) {
       throw storageError(error, `commit layer ${diffId}`);
@@ -106,6 +115,7 @@ export class LayerStore {
         this.#now(),
       );
       this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
+      if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
     });
   }
 
@@ -123,6 +133,7 @@ export class LayerStore {
         diffId,
       );
       bytes += row?.image_size ?? 0;
+      if (row !== undefined) this.#append('remove', diffId);
     }
     this.#db.afterCommit(() => {
       for (const diffId of diffIds) this.#discard(diffId);
@@ -156,8 +167,13 @@ export class LayerStore {
       for (const diffId of rows.keys()) {
         this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
         this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+        this.#append('remove', diffId, { reason: 'its file is missing or damaged' });
       }
     });
+  }
+
+  #append(action: 'commit' | 'remove', diffId: Digest, attributes: Record<string, string> = {}): void {
+    this.#events.append({ type: 'layer', action, actor: diffId, attributes: { ...attributes, name: diffId } });
   }
 
   #discard(diffId: Digest): void {

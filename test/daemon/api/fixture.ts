@@ -23,6 +23,7 @@ import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { LIMITS } from '../events/limits.ts';
 import { Archives } from '../images/archives.ts';
 import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
 
@@ -46,7 +47,7 @@ export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'r
  */
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
-  readonly events = new EventLog({ db: this.store.db });
+  readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
   readonly archives = new Archives(this.store, this.events);
   readonly lines: LogLine[] = [];
   readonly socket: string;

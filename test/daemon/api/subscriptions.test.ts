@@ -10,6 +10,7 @@ import { Subscription } from '../../../src/daemon/api/subscriptions/subscription
 import { textFrame } from '../../../src/daemon/api/subscriptions/websocket.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
+import { LIMITS } from '../events/limits.ts';
 import { Fixture as Store } from '../images/fixture.ts';
 import { Fixture, STORE_ID } from './fixture.ts';
 
@@ -317,7 +318,7 @@ describe('GET /layerd/events', () => {
 describe('a subscription', () => {
   it('bookmarks its place while nothing concerns it', async () => {
     using store = new Store();
-    const log = new EventLog({ db: store.db });
+    const log = new EventLog({ db: store.db, limits: LIMITS });
     for (let count = 0; count < 600; count += 1) log.append({ type: 'image', action: 'pull', actor: 'a' });
     const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push', idle: 30 });
     const abort = new AbortController();

@@ -70,7 +70,7 @@ export class Fixture implements Disposable {
       now: () => this.now,
       layerPath: (diffId) => join('/layers', diffId.slice('sha256:'.length)),
     });
-    this.layers = new LayerStore({ db: this.db, root: this.root });
+    this.layers = new LayerStore({ db: this.db, root: this.root, events: { append: () => undefined } });
     this.collector = new GarbageCollector({
       db: this.db,
       content: this.content,

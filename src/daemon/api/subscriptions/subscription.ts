@@ -53,8 +53,10 @@ export class Subscription {
   /** Everything from its place on, until the signal is aborted or the daemon stops. */
   async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
     using _counted = this.#log.attend();
-    while (!signal.aborted && !this.#log.closed) {
+    while (!signal.aborted) {
       const delivery = this.#next();
+      // Its last events too, which tell of the stop.
+      if (delivery === undefined && this.#log.closed) return;
       if (delivery === undefined) await this.#rest(signal);
       else {
         this.#toldAt = performance.now();
