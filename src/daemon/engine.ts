@@ -11,13 +11,16 @@ import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
 import { EventLog } from './events/log.ts';
+import { Copier } from './images/copy.ts';
 import { RemoteImages } from './images/distribution.ts';
-import { Fetcher, type BlobSource } from './images/fetch.ts';
+import { Downloader, type BlobSource } from './images/download.ts';
+import { Fetcher } from './images/fetch.ts';
 import { Images } from './images/images.ts';
 import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
+import { Publisher } from './images/publish.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
@@ -95,20 +98,17 @@ export class Engine {
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     // Of its own: a client that stops sending its archive halfway must not hold up any pull.
     const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
-    const fetcher = new Fetcher({
-      db,
-      content,
-      layers,
-      unpacker,
+    const downloader = new Downloader({
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
       logger: log,
     });
+    const fetcher = new Fetcher({ db, content, layers, unpacker, downloader, logger: log });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
       work: (request, source, control) => fetcher.fetch(request, source, control),
     });
-    const uploader = new Uploader({ db, content, registries });
+    const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
     const uploads: UploadQueue = new TransferQueue({
       concurrency: config.maxConcurrentUploads,
       work: (request, source, control) => uploader.upload(request, source, control),
@@ -170,6 +170,8 @@ export class Engine {
       onCommit,
     });
     const remote = new RemoteImages(registries);
+    const copier = new Copier({ leases, collector, uploads, registries, host });
+    const publisher = new Publisher({ leases, collector, uploads, registries });
     this.#events = events;
     this.#content = content;
     this.#layers = layers;
@@ -186,7 +188,7 @@ export class Engine {
     this.app = createApp({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, host }),
+      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, remote, copier, publisher, host }),
       events,
       registries: () => this.#registryReports(),
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),

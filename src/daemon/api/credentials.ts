@@ -1,17 +1,17 @@
 import type { IncomingMessage } from 'node:http';
-import { finished } from 'node:stream/promises';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Credentials } from '../registry/registry.ts';
+import { readBody } from './body.ts';
 
 /** Credentials in a body, in bytes: 64 KiB. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /**
- * The credentials of X-Registry-Auth: base64url (or, from some clients, plain base64) of a JSON object. Clients send
+ * The credentials of X-Registry-Auth, or of another header of its form: base64url (or, from some clients, plain base64) of a JSON object. Clients send
  * the header empty, as `{}` or malformed when they have none, and dockerd takes all of those for anonymous; so do we.
  */
-export function credentialsOf(request: IncomingMessage): Credentials | undefined {
-  const header = request.headers['x-registry-auth'];
+export function credentialsOf(request: IncomingMessage, name = 'x-registry-auth'): Credentials | undefined {
+  const header = request.headers[name];
   if (typeof header !== 'string' || header === '') return undefined;
   return credentialsIn(decode(header));
 }
@@ -22,7 +22,7 @@ export function credentialsOf(request: IncomingMessage): Credentials | undefined
  */
 export async function pushCredentials(request: IncomingMessage): Promise<Credentials | undefined> {
   if (request.headers['x-registry-auth'] !== undefined) return credentialsOf(request);
-  const body = await bodyOf(request);
+  const body = (await readBody(request, MAX_BODY_BYTES))?.toString() ?? '';
   let fields: unknown;
   try {
     fields = JSON.parse(body);
@@ -34,21 +34,6 @@ export async function pushCredentials(request: IncomingMessage): Promise<Credent
     );
   }
   return credentialsIn(typeof fields === 'object' && fields !== null ? (fields as Record<string, unknown>) : {});
-}
-
-/** A short body as text; what is longer than any credentials is cut, and then no JSON. */
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  if (request.readableEnded) return '';
-  const chunks: Buffer[] = [];
-  let size = 0;
-  // Beside the reader that discards every body: it must not be taken over.
-  request.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  });
-  request.resume();
-  await finished(request, { writable: false });
-  return Buffer.concat(chunks).toString();
 }
 
 function credentialsIn(fields: Record<string, unknown>): Credentials | undefined {

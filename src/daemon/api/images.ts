@@ -1,6 +1,5 @@
 import type { Router } from 'express';
-import { isKind, LayerdError } from '../../protocol/errors.ts';
-import type { ProgressMessage } from '../../protocol/progress.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS } from '../images/list.ts';
 import type { PushRequest } from '../images/push.ts';
@@ -8,11 +7,10 @@ import { familiarName, parseImageAndTag, parseReference, withTag, type Reference
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
-import { failureOf } from './errors.ts';
 import { imageName } from './names.ts';
 import { flag, named, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
-import { ProgressStream } from './progress.ts';
+import { streamed } from './streamed.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
 
 /** The operations of the Engine API's tag "Image" that are served. */
@@ -88,7 +86,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/create',
     serve((call) => {
       const request = pullRequest(call);
-      return streamed(call, (progress) => images.pull(request, progress));
+      return streamed(call, log, (progress) => images.pull(request, progress));
     }),
   );
 
@@ -96,36 +94,11 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/*name/push',
     serve(async (call) => {
       const request = await pushRequest(call);
-      return streamed(call, (progress) => images.push(request, progress));
+      return streamed(call, log, (progress) => images.push(request, progress));
     }),
   );
 
-  /** Answers with the progress of the work, line by line; with a status if it fails before the first. */
-  async function streamed(
-    call: Call,
-    work: (progress: (message: ProgressMessage) => void | Promise<void>) => Promise<void>,
-  ): Promise<void> {
-    const { signal } = call;
-    const stream = new ProgressStream(call.response);
-    try {
-      await work((message) => stream.send(message));
-    } catch (error) {
-      if (!stream.begun || signal.aborted) throw withoutPrompt(error);
-      stream.end(failureOf(error, call, log).message);
-      return;
-    }
-    stream.end();
-  }
-
   return router;
-}
-
-/**
- * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
- * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
- */
-function withoutPrompt(error: unknown): unknown {
-  return isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
 }
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);

@@ -3,6 +3,7 @@ import type {
   DistributionInspect,
   ImageInspect,
   LayerReport,
+  PublishedManifest,
   RegistryReport,
   VersionInfo,
 } from '../../protocol/engine.ts';
@@ -10,8 +11,10 @@ import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest } from '../registry/registry.ts';
+import type { CopyRequest } from '../images/copy.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
+import type { PublishRequest } from '../images/publish.ts';
 import type { PushRequest } from '../images/push.ts';
 import type { LoadRequest } from '../images/load.ts';
 import type { Reference } from '../../protocol/reference.ts';
@@ -57,6 +60,10 @@ export interface ImageOperations {
   save(names: readonly string[], options: { platforms: Platform[] }): Promise<AsyncIterable<Uint8Array>>;
   /** Loads an archive. An error before the first progress message becomes the answer's status. */
   load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Copies from registry to registry. An error before the first message becomes the answer's status. */
+  copy(request: CopyRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Puts a manifest or index of the client's making into its registry. */
+  publish(request: PublishRequest): Promise<PublishedManifest>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,

@@ -1,6 +1,13 @@
-import type { DeleteItem, DistributionInspect, ImageInspect, LayerReport } from '../../protocol/engine.ts';
+import type {
+  DeleteItem,
+  DistributionInspect,
+  ImageInspect,
+  LayerReport,
+  PublishedManifest,
+} from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { Copier, CopyRequest } from './copy.ts';
 import type { RemoteImages } from './distribution.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
@@ -9,6 +16,7 @@ import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { parsePlatform } from './platform.ts';
 import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
+import type { Publisher, PublishRequest } from './publish.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
@@ -27,6 +35,8 @@ export class Images {
   readonly #saver: Saver;
   readonly #loader: Loader;
   readonly #remote: RemoteImages;
+  readonly #copier: Copier;
+  readonly #publisher: Publisher;
   readonly #host: Platform;
 
   constructor(parts: {
@@ -38,6 +48,8 @@ export class Images {
     saver: Saver;
     loader: Loader;
     remote: RemoteImages;
+    copier: Copier;
+    publisher: Publisher;
     host: Platform;
   }) {
     this.#store = parts.store;
@@ -48,6 +60,8 @@ export class Images {
     this.#saver = parts.saver;
     this.#loader = parts.loader;
     this.#remote = parts.remote;
+    this.#copier = parts.copier;
+    this.#publisher = parts.publisher;
     this.#host = parts.host;
   }
 
@@ -111,6 +125,14 @@ export class Images {
 
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {
     return this.#remote.inspect(reference, options);
+  }
+
+  copy(request: CopyRequest, progress: ProgressSink): Promise<void> {
+    return this.#copier.copy(request, progress);
+  }
+
+  publish(request: PublishRequest): Promise<PublishedManifest> {
+    return this.#publisher.publish(request);
   }
 
   /** The manifest or index that a reference names in its registry, as it is served there. */

@@ -8,12 +8,12 @@ import type { ContentStore } from '../content/store.ts';
 import type { EventLog } from '../events/log.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
-import { isIndex, parseManifest } from '../registry/manifest.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
-import type { BlobSource, Fetcher } from './fetch.ts';
+import type { BlobSource } from './download.ts';
+import type { Fetcher } from './fetch.ts';
 import type { StoredManifest } from './image.ts';
 import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
@@ -27,7 +27,7 @@ import {
   withTag,
   type Reference,
 } from '../../protocol/reference.ts';
-import { platformOf, select, type Selection } from './selection.ts';
+import { platformOf, select, statePlatforms, type GetDocument, type Selection } from './selection.ts';
 import { together } from './together.ts';
 import { imageIdOf, type ImageStore } from './store.ts';
 
@@ -188,7 +188,7 @@ class Pull {
     const selection = await select(
       target,
       (descriptor) => this.#document(descriptor),
-      (candidates) => this.#choose(candidates),
+      (...candidates) => this.#choose(...candidates),
     );
     for (const { descriptor, bytes } of selection.documents) await content.putDocument(descriptor.digest, bytes);
     const manifests = [await this.#fetchManifest(selection.chosen)];
@@ -209,24 +209,11 @@ class Pull {
   }
 
   /** Chooses by the platforms that the index states, and where it states none, by those in the configs. */
-  async #choose(candidates: readonly Descriptor[]): Promise<Descriptor> {
-    const known: Descriptor[] = [];
-    for (const candidate of candidates) {
-      known.push(
-        candidate.platform === undefined
-          ? { ...candidate, platform: await this.#platformOfManifest(candidate) }
-          : candidate,
-      );
-    }
-    return choosePlatform(known, this.#parts.host, this.#request.platform);
-  }
-
-  async #platformOfManifest(descriptor: Descriptor): Promise<NonNullable<Descriptor['platform']>> {
-    const { bytes } = await this.#document(descriptor);
-    const manifest = parseManifest(bytes, descriptor.mediaType);
-    if (isIndex(manifest) || !isImageConfigType(manifest.config.mediaType))
-      return { os: 'unknown', architecture: 'unknown' };
-    return platformOf(await this.#config(manifest.config, this.#request.signal));
+  async #choose(candidates: readonly Descriptor[], getDocument: GetDocument): Promise<Descriptor> {
+    const stated = await statePlatforms(candidates, getDocument, async (config) =>
+      platformOf(await this.#config(config, this.#request.signal)),
+    );
+    return choosePlatform(stated, this.#parts.host, this.#request.platform);
   }
 
   async #config(descriptor: Descriptor, signal: AbortSignal): Promise<ImageConfig> {

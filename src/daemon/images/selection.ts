@@ -1,13 +1,13 @@
 import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import { isIndexType, isManifestType } from '../../protocol/media-types.ts';
+import { isImageConfigType, isIndexType, isManifestType } from '../../protocol/media-types.ts';
 import type { Descriptor, Index, Manifest, Platform } from '../../protocol/oci.ts';
 import { isIndex, MAX_INDEX_DEPTH, parseManifest } from '../registry/manifest.ts';
 import type { RemoteManifest } from '../registry/registry.ts';
 import { isAttestation } from './platform.ts';
 
 /** Indexes inside an index that are followed in all; an index must not make the daemon fetch without end. */
-const MAX_NESTED_INDEXES = 16;
+export const MAX_NESTED_INDEXES = 16;
 
 /** What makes up an image, chosen out of what a reference names. */
 export interface Selection {
@@ -23,7 +23,7 @@ export interface Selection {
 export type GetDocument = (descriptor: Descriptor) => Promise<RemoteManifest>;
 
 /** Picks one of the manifests that were found; throws when none fits, saying which platforms exist. */
-export type Choose = (candidates: readonly Descriptor[]) => Descriptor | Promise<Descriptor>;
+export type Choose = (candidates: readonly Descriptor[], getDocument: GetDocument) => Descriptor | Promise<Descriptor>;
 
 /**
  * Selects what is to be stored of a target: the target, the indexes on the way, the one manifest that `choose` picks among
@@ -39,7 +39,7 @@ export async function select(target: RemoteManifest, getDocument: GetDocument, c
     (descriptor) =>
       isManifestType(descriptor.mediaType) && !isAttestation(descriptor) && descriptor.artifactType === undefined,
   );
-  const picked = await choose(candidates);
+  const picked = await choose(candidates, getDocument);
   const chosen = await getManifest(picked, getDocument);
   const attestations = [];
   for (const descriptor of listed) {
@@ -48,6 +48,27 @@ export async function select(target: RemoteManifest, getDocument: GetDocument, c
     }
   }
   return { documents: [...indexes, chosen, ...attestations], chosen, attestations };
+}
+
+/** The candidates with the platforms that the index states; where it states none, with those in the configs. */
+export async function statePlatforms(
+  candidates: readonly Descriptor[],
+  getDocument: GetDocument,
+  platformOfConfig: (config: Descriptor) => Promise<Platform>,
+): Promise<Descriptor[]> {
+  const stated: Descriptor[] = [];
+  for (const candidate of candidates) {
+    if (candidate.platform !== undefined) {
+      stated.push(candidate);
+      continue;
+    }
+    const { bytes } = await getDocument(candidate);
+    const manifest = parseManifest(bytes, candidate.mediaType);
+    const isImage = !isIndex(manifest) && isImageConfigType(manifest.config.mediaType);
+    const platform = isImage ? await platformOfConfig(manifest.config) : { os: 'unknown', architecture: 'unknown' };
+    stated.push({ ...candidate, platform });
+  }
+  return stated;
 }
 
 /** The manifests that an index and the indexes inside it list. */
