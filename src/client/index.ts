@@ -11,6 +11,7 @@ export {
   type AuthOptions,
   type CallOptions,
   type ClientOptions,
+  type CopyOptions,
   type EventsOptions,
   type Filters,
   type HistoryOptions,
@@ -21,6 +22,7 @@ export {
   type Ping,
   type PullOptions,
   type PushOptions,
+  type PutManifestOptions,
   type RegistryAuth,
   type RemoveOptions,
   type SaveOptions,
@@ -39,6 +41,7 @@ export type {
   ImageSummary,
   LayerReport,
   ManifestSummary,
+  PublishedManifest,
   RegistryReport,
   VersionInfo,
 } from '../protocol/engine.ts';

@@ -137,9 +137,14 @@ function pullRequest(call: Call): PullRequest {
   const reference = parseImageAndTag(image, query.get('tag') ?? '');
   if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
   const specifier = version < Since.pullPlatform ? '' : (query.get('platform') ?? '');
+  const allPlatforms = flag(query, 'all-platforms');
+  if (allPlatforms && specifier !== '') {
+    throw new LayerdError('invalid', 'conflicting options: all-platforms and platform cannot both be set');
+  }
   return {
     reference,
     all: reference.tag === undefined && reference.digest === undefined,
+    allPlatforms,
     platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
     signal: call.signal,

@@ -81,6 +81,8 @@ export interface PullRequest {
   readonly reference: Reference;
   /** Neither a tag nor a digest was named: all tags. */
   readonly all: boolean;
+  /** Everything that an index lists; a parameter of layerd's own. */
+  readonly allPlatforms: boolean;
   /** `os[/arch[/variant]]`; undefined for the host's. */
   readonly platform: string | undefined;
   readonly credentials: Credentials | undefined;

@@ -5,6 +5,8 @@ import type {
   LayerReport,
   PublishedManifest,
 } from '../../protocol/engine.ts';
+import type { Digest } from '../../protocol/digest.ts';
+import { isKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { Copier, CopyRequest } from './copy.ts';
@@ -13,6 +15,7 @@ import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
 import { listImages, type ListedSummary, type ListOptions } from './list.ts';
+import { attestedDigests } from './manifest-summary.ts';
 import { parsePlatform } from './platform.ts';
 import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
@@ -77,8 +80,8 @@ export class Images {
     return imageHistory(this.#store, name, options);
   }
 
-  remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): DeleteItem[] {
-    return this.#remover.remove(name, options);
+  async remove(name: string, options: { force: boolean; platforms: readonly Platform[] }): Promise<DeleteItem[]> {
+    return this.#remover.remove(name, { ...options, attested: await this.#attested(name, options) });
   }
 
   tag(name: string, reference: Reference): void {
@@ -93,6 +96,7 @@ export class Images {
     request: {
       readonly reference: Reference;
       readonly all: boolean;
+      readonly allPlatforms: boolean;
       readonly platform: string | undefined;
       readonly credentials: Credentials | undefined;
       readonly signal: AbortSignal;
@@ -103,6 +107,7 @@ export class Images {
       {
         reference: request.reference,
         allTags: request.all,
+        allPlatforms: request.allPlatforms,
         platform: request.platform === undefined ? undefined : parsePlatform(request.platform, this.#host),
         credentials: request.credentials,
         signal: request.signal,
@@ -138,5 +143,21 @@ export class Images {
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(reference: Reference, options: RequestOptions): Promise<RemoteManifest> {
     return this.#remote.manifest(reference, options);
+  }
+
+  /** Which attestations are about which manifests, where only a part of an image may be to be removed. */
+  async #attested(
+    name: string,
+    { platforms }: { platforms: readonly Platform[] },
+  ): Promise<ReadonlyMap<Digest, Digest>> {
+    const { byId, target, listedId } = this.#store.resolve(name);
+    if (platforms.length === 0 && !byId) return new Map();
+    try {
+      return await attestedDigests(this.#store, new Set([target, ...this.#store.targets(listedId)]));
+    } catch (error) {
+      // An image whose index is damaged can be removed all the same.
+      if (isKind(error, 'corrupt')) return new Map();
+      throw error;
+    }
   }
 }

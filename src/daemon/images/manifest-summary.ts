@@ -23,24 +23,34 @@ export async function manifestSummaries(
 ): Promise<ManifestSummary[]> {
   const stored = new Map(store.storedManifests(image.listedId).map((manifest) => [manifest.digest, manifest]));
   const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
-  const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
+  const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, 1) : [target];
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
 }
 
-/** The manifests that an index lists, with those of the indexes in it that are stored. */
-async function children(
+/** Which attestations are about which manifests, by what the indexes among the targets say. */
+export async function attestedDigests(
   store: ImageStore,
-  index: Digest,
-  stored: ReadonlyMap<Digest, ManifestRow>,
-  depth: number,
-): Promise<Descriptor[]> {
+  targets: Iterable<Digest>,
+): Promise<ReadonlyMap<Digest, Digest>> {
+  const attested = new Map<Digest, Digest>();
+  for (const target of targets) {
+    for (const descriptor of await children(store, target, 1)) {
+      const about = descriptor.annotations?.[ATTESTED_DIGEST];
+      if (isAttestation(descriptor) && isDigest(about)) attested.set(descriptor.digest, about);
+    }
+  }
+  return attested;
+}
+
+/** The manifests that an index lists, with those of the indexes in it that are stored. */
+async function children(store: ImageStore, index: Digest, depth: number): Promise<Descriptor[]> {
   const { manifests = [] } = await store.documents.read<Index>(index);
   const lists = await Promise.all(
     manifests.map(async (descriptor) => {
       if (!isIndexType(descriptor.mediaType) || depth === MAX_INDEX_DEPTH || !store.hasBlob(descriptor.digest)) {
         return [descriptor];
       }
-      return children(store, descriptor.digest, stored, depth + 1);
+      return children(store, descriptor.digest, depth + 1);
     }),
   );
   return lists.flat();

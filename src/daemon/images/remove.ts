@@ -20,6 +20,8 @@ export interface RemoveOptions {
   readonly force?: boolean;
   /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
+  /** Which attestations are about which manifests: they go with the platform that they are about. */
+  readonly attested?: ReadonlyMap<Digest, Digest>;
 }
 
 /** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
@@ -62,9 +64,11 @@ export class ImageRemover {
     return this.#db.essential(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
-      const { platforms = [] } = options;
+      const { platforms = [], attested = new Map() } = options;
       const removed =
-        platforms.length > 0 ? this.#removePlatforms(found, name, platforms) : this.#removeIdentified(found, name);
+        platforms.length > 0
+          ? this.#removePlatforms(found, name, platforms, attested)
+          : this.#removeIdentified(found, name, attested);
       return removed ?? this.#remove(found, name, options.force ?? false);
     });
   }
@@ -117,20 +121,25 @@ export class ImageRemover {
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
-  #removePlatforms(found: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+  #removePlatforms(
+    found: FoundImage,
+    name: string,
+    platforms: readonly Platform[],
+    attested: ReadonlyMap<Digest, Digest>,
+  ): DeleteItem[] | undefined {
     const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
     // By a reference only what it names counts; by an identifier all targets of the image do.
     if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
     if (found.byId && wholes.length > 0) throw this.#ambiguous(name, removed, [...parts, ...wholes]);
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /**
    * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
    * where it is one of the whole image, or where no other platform would remain.
    */
-  #removeIdentified(found: FoundImage, name: string): DeleteItem[] | undefined {
+  #removeIdentified(found: FoundImage, name: string, attested: ReadonlyMap<Digest, Digest>): DeleteItem[] | undefined {
     const { byId, listedId, target, manifest } = found;
     if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
     const isNamed = (each: ManifestRow): boolean =>
@@ -142,7 +151,7 @@ export class ImageRemover {
     if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
       throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     }
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /** The targets that hold any of the manifests: those that hold other images too, and those of which they are all. */
@@ -159,11 +168,19 @@ export class ImageRemover {
     return [parts, wholes];
   }
 
-  /** Removes manifests from the targets, each of which has others. */
-  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[]): DeleteItem[] {
-    const removed = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+  /** Removes manifests from the targets, each of which has others, and what attests to them. */
+  #removeManifests(
+    manifests: readonly ManifestRow[],
+    targets: readonly Digest[],
+    attested: ReadonlyMap<Digest, Digest>,
+  ): DeleteItem[] {
+    const images = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+    const isAbout = ({ digest }: ManifestRow): boolean => images.has(attested.get(digest) ?? digest);
+    const removed = new Map(
+      targets.flatMap((target) => this.#store.manifests(target).filter(isAbout)).map((each) => [each.digest, each]),
+    );
     const blobs = [...removed.values()].flatMap((manifest) => this.#blobs(manifest));
-    const layers = [...removed.keys()].map((manifest) => this.#layers(manifest));
+    const layers = [...images.keys()].map((manifest) => this.#layers(manifest));
     for (const target of targets) {
       for (const manifest of removed.keys()) {
         this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
@@ -176,7 +193,7 @@ export class ImageRemover {
     }
     for (const manifest of removed.keys()) this.#deleteUnusedManifest(manifest);
     const freed = new Set(this.#collect(blobs).layers);
-    return [...removed.values()].flatMap((manifest, index) => {
+    return [...images.values()].flatMap((manifest, index) => {
       this.#append('delete', imageIdOf(manifest), manifest.labels);
       return [{ Deleted: imageIdOf(manifest) }, ...deletedLayers(layers[index] ?? [], freed)];
     });

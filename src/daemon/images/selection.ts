@@ -9,14 +9,22 @@ import { isAttestation } from './platform.ts';
 /** Indexes inside an index that are followed in all; an index must not make the daemon fetch without end. */
 export const MAX_NESTED_INDEXES = 16;
 
+/** A manifest as served, and parsed. */
+export type SelectedManifest = RemoteManifest & { readonly manifest: Manifest };
+
+/** Manifests that are selected beside the chosen one, in bytes of all together: 64 MiB. */
+const MAX_SELECTED_BYTES = 64 * 1024 * 1024;
+
 /** What makes up an image, chosen out of what a reference names. */
 export interface Selection {
   /** Every index and manifest of it, as served; the target first. */
   readonly documents: RemoteManifest[];
   /** The manifest for the platform. */
-  readonly chosen: RemoteManifest & { readonly manifest: Manifest };
-  /** What attests to it. */
-  readonly attestations: (RemoteManifest & { readonly manifest: Manifest })[];
+  readonly chosen: SelectedManifest;
+  /** What attests to it, or to another that is selected. */
+  readonly attestations: SelectedManifest[];
+  /** The other manifests of an index of which everything is selected. */
+  readonly others: SelectedManifest[];
 }
 
 /** Gets a manifest or index by its descriptor. */
@@ -27,12 +35,19 @@ export type Choose = (candidates: readonly Descriptor[], getDocument: GetDocumen
 
 /**
  * Selects what is to be stored of a target: the target, the indexes on the way, the one manifest that `choose` picks among
- * the images listed, and the attestations about it. Artifacts and attestations are never candidates for a platform.
+ * the images listed, and the attestations about it; or all manifests. Artifacts and attestations are never candidates for a
+ * platform.
  */
-export async function select(target: RemoteManifest, getDocument: GetDocument, choose: Choose): Promise<Selection> {
+export async function select(
+  target: RemoteManifest,
+  getDocument: GetDocument,
+  choose: Choose,
+  options: { readonly all?: boolean } = {},
+): Promise<Selection> {
   const parsed = parseManifest(target.bytes, target.descriptor.mediaType);
-  if (!isIndex(parsed)) return { documents: [target], chosen: { ...target, manifest: parsed }, attestations: [] };
-
+  if (!isIndex(parsed)) {
+    return { documents: [target], chosen: { ...target, manifest: parsed }, attestations: [], others: [] };
+  }
   const indexes = [target];
   const listed = await flatten(parsed, getDocument, indexes, 1);
   const candidates = listed.filter(
@@ -41,13 +56,23 @@ export async function select(target: RemoteManifest, getDocument: GetDocument, c
   );
   const picked = await choose(candidates, getDocument);
   const chosen = await getManifest(picked, getDocument);
-  const attestations = [];
-  for (const descriptor of listed) {
-    if (isAttestation(descriptor) && attestedBy(descriptor) === picked.digest) {
-      attestations.push(await getManifest(descriptor, getDocument));
+  const attestations: SelectedManifest[] = [];
+  const others: SelectedManifest[] = [];
+  const distinct = new Map(listed.map((descriptor) => [descriptor.digest, descriptor]));
+  let bytes = 0;
+  for (const descriptor of distinct.values()) {
+    const isAbout = isAttestation(descriptor) && (options.all === true || attestedBy(descriptor) === picked.digest);
+    const isOther = options.all === true && descriptor.digest !== picked.digest && !isAttestation(descriptor);
+    if (!isAbout && !isOther) continue;
+    const found = await getManifest(descriptor, getDocument);
+    // They are all in memory until they are stored.
+    bytes += found.bytes.byteLength;
+    if (bytes > MAX_SELECTED_BYTES) {
+      throw new LayerdError('invalid', `the manifests of the index have more than ${MAX_SELECTED_BYTES} bytes in all`);
     }
+    (isAbout ? attestations : others).push(found);
   }
-  return { documents: [...indexes, chosen, ...attestations], chosen, attestations };
+  return { documents: [...indexes, chosen, ...others, ...attestations], chosen, attestations, others };
 }
 
 /** The candidates with the platforms that the index states; where it states none, with those in the configs. */
