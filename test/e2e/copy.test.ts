@@ -16,7 +16,8 @@ import {
   type TestImage,
   type TestLayer,
 } from '../support/images.ts';
-import { must, needs } from '../support/process.ts';
+import { layerctlAt } from '../client/support.ts';
+import { must, needs, type Outcome } from '../support/process.ts';
 import { startProxy, type Proxy } from '../support/proxy.ts';
 import { ACCOUNT, startRegistry, type Registry } from '../support/registry.ts';
 import { assertStoreHolds, failed, linesOf, startStack, succeeded, type Stack } from '../support/stack.ts';
@@ -31,7 +32,8 @@ describe('layerctl copy', { skip: needs('docker-registry', 'skopeo') }, () => {
   let arm64: TestImage;
   let all: TestImage;
   let big: TestLayer;
-  const copy = async (...args: string[]): Promise<string> => succeeded(await stack.daemon.layerctl('copy', ...args));
+  const run = (...args: string[]): Promise<Outcome> => layerctlAt(stack.daemon.env, ['copy', ...args]);
+  const copy = async (...args: string[]): Promise<string> => succeeded(await run(...args));
   const to = (name: string): string => `${proxy.host}/${name}`;
   const raw = (name: string): Promise<string> =>
     must('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${target.host}/${name}`]);
@@ -113,18 +115,12 @@ describe('layerctl copy', { skip: needs('docker-registry', 'skopeo') }, () => {
     await absent(`one@${all.digest}`);
     await stack.push('team/plain:1', amd64);
     await copy('--platform', 'linux/amd64', stack.ref('team/plain:1'), to('one:2'));
-    const plain = await stack.daemon.layerctl(
-      'copy',
-      '--platform',
-      'linux/arm64',
-      stack.ref('team/plain:1'),
-      to('one:3'),
-    );
+    const plain = await run('--platform', 'linux/arm64', stack.ref('team/plain:1'), to('one:3'));
     assert.match(failed(plain), /does not provide the specified platform \(linux\/arm64\); it is for linux\/amd64/);
-    const none = await stack.daemon.layerctl('copy', '--platform', 'linux/s390x', stack.ref('team/app:1'), to('one:3'));
+    const none = await run('--platform', 'linux/s390x', stack.ref('team/app:1'), to('one:3'));
     assert.match(failed(none), /no matching manifest for linux\/s390x .*linux\/amd64/);
     await absent('one:3');
-    const odd = await stack.daemon.layerctl('copy', '--platform', 'linux', stack.ref('team/app:1'), to('one:3'));
+    const odd = await run('--platform', 'linux', stack.ref('team/app:1'), to('one:3'));
     assert.match(failed(odd, 2), /invalid platform 'linux'/);
   });
 
@@ -139,7 +135,7 @@ describe('layerctl copy', { skip: needs('docker-registry', 'skopeo') }, () => {
   it('never completes an upload of wrong bytes, and asks once more for right ones', async () => {
     const path = new RegExp(big.digest);
     stack.proxy.inject({ path, method: 'GET', corruptAt: 2 * MIB });
-    const refused = failed(await stack.daemon.layerctl('copy', stack.ref('team/app:1'), to('wrong:1')));
+    const refused = failed(await run(stack.ref('team/app:1'), to('wrong:1')));
     assert.match(refused, new RegExp(`expected ${big.digest}`));
     assert.equal(stack.proxy.blobRequests(big.digest).length, 2);
     const uploaded = proxy.seen.filter((seen) => seen.method === 'PUT' && path.test(decodeURIComponent(seen.path)));
@@ -172,15 +168,15 @@ describe('layerctl copy', { skip: needs('docker-registry', 'skopeo') }, () => {
       ['team/app:1', `other@${amd64.digest}`, new RegExp(`its digest is ${all.digest}`)],
       ['team/nothing:1', 'other:1', /nothing/],
     ] as const) {
-      assert.match(failed(await stack.daemon.layerctl('copy', stack.ref(source), to(name))), message);
+      assert.match(failed(await run(stack.ref(source), to(name))), message);
     }
-    assert.match(failed(await stack.daemon.layerctl('copy', 'App', to('x')), 2), /must be lowercase/);
+    assert.match(failed(await run('App', to('x')), 2), /must be lowercase/);
     assert.deepEqual(proxy.seen, []);
   });
 
   it('says what the target’s registry refuses', async () => {
     proxy.inject({ method: 'POST', answer: { status: 403, body: '{"errors":[{"code":"DENIED","message":"no"}]}' } });
-    assert.match(failed(await stack.daemon.layerctl('copy', stack.ref('team/app:1'), to('denied:1'))), /denied: no/);
+    assert.match(failed(await run(stack.ref('team/app:1'), to('denied:1'))), /denied: no/);
   });
 });
 
@@ -197,11 +193,11 @@ describe('layerctl copy between registries that want credentials', { skip: needs
       await writeFile(join(stack.daemon.dir, 'docker/config.json'), JSON.stringify({ auths }));
     };
     await configure(target.host);
-    assert.match(failed(await stack.daemon.layerctl(...copy)), /unauthorized|authentication/);
+    assert.match(failed(await layerctlAt(stack.daemon.env, copy)), /unauthorized|authentication/);
     await configure(stack.proxy.host);
-    assert.match(failed(await stack.daemon.layerctl(...copy)), /denied/);
+    assert.match(failed(await layerctlAt(stack.daemon.env, copy)), /denied/);
     await configure(stack.proxy.host, target.host);
-    const lines = linesOf(succeeded(await stack.daemon.layerctl(...copy)));
+    const lines = linesOf(succeeded(await layerctlAt(stack.daemon.env, copy)));
     assert.equal(lines.at(-2), `1: digest: ${sample.digest} size: ${sample.bytes.length}`);
     assert.doesNotMatch(stack.daemon.log, new RegExp(ACCOUNT.password));
   });

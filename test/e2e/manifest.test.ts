@@ -14,6 +14,7 @@ import {
   LINUX_ARM64,
   type TestImage,
 } from '../support/images.ts';
+import { layerctlAt } from '../client/support.ts';
 import { must, needs } from '../support/process.ts';
 import { failed, linesOf, startStack, storeFiles, succeeded, type Stack } from '../support/stack.ts';
 
@@ -23,9 +24,9 @@ describe('layerctl manifest', { skip: needs('docker', 'docker-registry', 'skopeo
   let arm64: TestImage;
   let oci: TestImage;
   const layerctl = async (...args: string[]): Promise<string> =>
-    succeeded(await stack.daemon.layerctl('manifest', ...args));
+    succeeded(await layerctlAt(stack.daemon.env, ['manifest', ...args]));
   const refused = async (code: number, ...args: string[]): Promise<string> =>
-    failed(await stack.daemon.layerctl('manifest', ...args), code);
+    failed(await layerctlAt(stack.daemon.env, ['manifest', ...args]), code);
   const docker = async (...args: string[]): Promise<string> =>
     succeeded(await stack.daemon.docker('manifest', ...args));
   const raw = (name: string): Promise<string> =>
@@ -137,7 +138,7 @@ describe('layerctl manifest', { skip: needs('docker', 'docker-registry', 'skopeo
   it('keeps lists in XDG_STATE_HOME, and asks for a platform before it pushes', async () => {
     const env = { XDG_STATE_HOME: join(stack.daemon.dir, 'state') };
     const run = async (...args: string[]): Promise<string> => {
-      const { code, stdout, stderr } = await stack.daemon.run('bin/layerctl', ['manifest', ...args], { env });
+      const { code, stdout, stderr } = await layerctlAt({ ...stack.daemon.env, ...env }, ['manifest', ...args]);
       return code === 0 ? stdout : stderr;
     };
     await stack.push('team/artifact:1', artifact('application/x.sample'));

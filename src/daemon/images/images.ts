@@ -5,7 +5,6 @@ import type {
   LayerReport,
   PublishedManifest,
 } from '../../protocol/engine.ts';
-import type { Digest } from '../../protocol/digest.ts';
 import { isKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
@@ -23,7 +22,7 @@ import type { Publisher, PublishRequest } from './publish.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import type { Reference } from '../../protocol/reference.ts';
-import type { ImageRemover } from './remove.ts';
+import type { Attested, ImageRemover } from './remove.ts';
 import type { Saver } from './save.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
@@ -145,11 +144,8 @@ export class Images {
     return this.#remote.manifest(reference, options);
   }
 
-  /** Which attestations are about which manifests, where only a part of an image may be to be removed. */
-  async #attested(
-    name: string,
-    { platforms }: { platforms: readonly Platform[] },
-  ): Promise<ReadonlyMap<Digest, Digest>> {
+  /** What attestations are about, where only a part of an image may be to be removed. */
+  async #attested(name: string, { platforms }: { platforms: readonly Platform[] }): Promise<Attested> {
     const { byId, target, listedId } = this.#store.resolve(name);
     if (platforms.length === 0 && !byId) return new Map();
     try {

@@ -27,16 +27,17 @@ export async function manifestSummaries(
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
 }
 
-/** Which attestations are about which manifests, by what the indexes among the targets say. */
+/** What each attestation is about, by what the indexes among the targets say: manifests by their digests. */
 export async function attestedDigests(
   store: ImageStore,
   targets: Iterable<Digest>,
-): Promise<ReadonlyMap<Digest, Digest>> {
-  const attested = new Map<Digest, Digest>();
+): Promise<ReadonlyMap<Digest, ReadonlySet<Digest>>> {
+  const attested = new Map<Digest, Set<Digest>>();
   for (const target of targets) {
     for (const descriptor of await children(store, target, 1)) {
       const about = descriptor.annotations?.[ATTESTED_DIGEST];
-      if (isAttestation(descriptor) && isDigest(about)) attested.set(descriptor.digest, about);
+      if (!isAttestation(descriptor) || !isDigest(about)) continue;
+      attested.set(descriptor.digest, (attested.get(descriptor.digest) ?? new Set()).add(about));
     }
   }
   return attested;

@@ -15,13 +15,16 @@ import type { ImageName } from './name.ts';
 import { formatPlatform } from './platform.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
+/** The manifests that each attestation is about. */
+export type Attested = ReadonlyMap<Digest, ReadonlySet<Digest>>;
+
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */
   readonly force?: boolean;
   /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
-  /** Which attestations are about which manifests: they go with the platform that they are about. */
-  readonly attested?: ReadonlyMap<Digest, Digest>;
+  /** What attestations are about: they go with the platforms that they are about. */
+  readonly attested?: Attested;
 }
 
 /** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
@@ -125,7 +128,7 @@ export class ImageRemover {
     found: FoundImage,
     name: string,
     platforms: readonly Platform[],
-    attested: ReadonlyMap<Digest, Digest>,
+    attested: Attested,
   ): DeleteItem[] | undefined {
     const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
@@ -139,7 +142,7 @@ export class ImageRemover {
    * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
    * where it is one of the whole image, or where no other platform would remain.
    */
-  #removeIdentified(found: FoundImage, name: string, attested: ReadonlyMap<Digest, Digest>): DeleteItem[] | undefined {
+  #removeIdentified(found: FoundImage, name: string, attested: Attested): DeleteItem[] | undefined {
     const { byId, listedId, target, manifest } = found;
     if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
     const isNamed = (each: ManifestRow): boolean =>
@@ -169,16 +172,15 @@ export class ImageRemover {
   }
 
   /** Removes manifests from the targets, each of which has others, and what attests to them. */
-  #removeManifests(
-    manifests: readonly ManifestRow[],
-    targets: readonly Digest[],
-    attested: ReadonlyMap<Digest, Digest>,
-  ): DeleteItem[] {
+  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[], attested: Attested): DeleteItem[] {
     const images = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
-    const isAbout = ({ digest }: ManifestRow): boolean => images.has(attested.get(digest) ?? digest);
-    const removed = new Map(
-      targets.flatMap((target) => this.#store.manifests(target).filter(isAbout)).map((each) => [each.digest, each]),
-    );
+    const stored = new Map(targets.flatMap((target) => this.#store.manifests(target)).map((row) => [row.digest, row]));
+    const goes = ({ digest }: ManifestRow): boolean => {
+      // What attests to another that stays, stays.
+      const about = [...(attested.get(digest) ?? [digest])].filter((each) => stored.has(each));
+      return about.length > 0 && about.every((each) => images.has(each));
+    };
+    const removed = new Map([...stored].filter(([, manifest]) => goes(manifest)));
     const blobs = [...removed.values()].flatMap((manifest) => this.#blobs(manifest));
     const layers = [...images.keys()].map((manifest) => this.#layers(manifest));
     for (const target of targets) {

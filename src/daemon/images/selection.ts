@@ -58,12 +58,14 @@ export async function select(
   const chosen = await getManifest(picked, getDocument);
   const attestations: SelectedManifest[] = [];
   const others: SelectedManifest[] = [];
-  const distinct = new Map(listed.map((descriptor) => [descriptor.digest, descriptor]));
+  const selected = new Set([picked.digest]);
   let bytes = 0;
-  for (const descriptor of distinct.values()) {
+  for (const descriptor of listed) {
     const isAbout = isAttestation(descriptor) && (options.all === true || attestedBy(descriptor) === picked.digest);
-    const isOther = options.all === true && descriptor.digest !== picked.digest && !isAttestation(descriptor);
-    if (!isAbout && !isOther) continue;
+    const isOther = options.all === true && !isAttestation(descriptor);
+    // One attestation may be listed for each of several manifests that it is about.
+    if (selected.has(descriptor.digest) || !(isAbout || isOther)) continue;
+    selected.add(descriptor.digest);
     const found = await getManifest(descriptor, getDocument);
     // They are all in memory until they are stored.
     bytes += found.bytes.byteLength;

@@ -281,8 +281,8 @@ describe('removing platforms of an image', () => {
     assert.deepEqual(
       [...attested],
       [
-        [about.stored.digest, amd64.stored.digest],
-        [other.stored.digest, arm64.stored.digest],
+        [about.stored.digest, new Set([amd64.stored.digest])],
+        [other.stored.digest, new Set([arm64.stored.digest])],
       ],
     );
     const done = fixture.remover.remove('redis', { platforms: [{ os: 'linux', architecture: 'amd64' }], attested });
@@ -294,6 +294,21 @@ describe('removing platforms of an image', () => {
     assert.equal(own.length, 2);
     for (const blob of own) assert.ok(!fixture.content.has(blob));
     for (const blob of other.blobs) assert.ok(fixture.content.has(blob));
+  });
+
+  it('leaves what attests to one that stays, too', async () => {
+    using fixture = new Fixture();
+    const amd64 = await fixture.manifest([fixture.layer('amd64')]);
+    const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
+    const shared = await fixture.attestation(amd64);
+    const annotations = { ...shared.descriptor.annotations, 'vnd.docker.reference.digest': arm64.stored.digest };
+    const descriptors = [amd64, arm64, shared].map(({ descriptor }) => descriptor);
+    const target = await fixture.index([...descriptors, { ...shared.descriptor, annotations }]);
+    fixture.put('redis', [amd64, arm64, shared], { target });
+    const attested = await attestedDigests(fixture.store, [target.digest]);
+    fixture.remover.remove('redis', { platforms: [{ os: 'linux', architecture: 'amd64' }], attested });
+    const kept = fixture.store.manifests(target.digest).map(({ digest }) => digest);
+    assert.deepEqual(kept, [arm64.stored.digest, shared.stored.digest].sort());
   });
 
   it('removes the image with the last of them', async () => {
