@@ -358,7 +358,7 @@ export class LayerdClient implements AsyncDisposable {
   async manifest(reference: string, options: AuthOptions = {}): Promise<ManifestDocument> {
     const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
     const call: Call = { method: 'GET', path, headers: authHeader(options.auth) };
-    const response = await this.#own('manifests of registries', options, () => this.#send(call, options));
+    const response = await this.#own('tell of manifests of registries', options, () => this.#send(call, options));
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of this.#transport.body(response, options.signal)) {
@@ -390,7 +390,7 @@ export class LayerdClient implements AsyncDisposable {
     const headers = { ...authHeader(options.auth), 'Content-Type': document.mediaType };
     const body = Readable.from([document.bytes]);
     const call: Call = { method: 'PUT', path, query, headers, body };
-    return this.#own('manifests of registries', options, () => this.#json(call, options));
+    return this.#own('put manifests into registries', options, () => this.#json(call, options));
   }
 
   /**
@@ -412,7 +412,7 @@ export class LayerdClient implements AsyncDisposable {
       ...authHeader(options.toAuth, 'X-Registry-Auth-To'),
     };
     const call: Call = { method: 'POST', path: '/layerd/copy', query, headers };
-    const response = await this.#own('copies between registries', options, () => this.#send(call, options));
+    const response = await this.#own('copy between registries', options, () => this.#send(call, options));
     yield* this.#progress(response, options);
   }
 
@@ -431,12 +431,14 @@ export class LayerdClient implements AsyncDisposable {
   /** The layers of an image with their three identities, bottom first. */
   async layers(name: string, options: CallOptions = {}): Promise<LayerReport[]> {
     const path = `/layerd/images/${encodeName(name)}/layers`;
-    return this.#own('layers of images', options, () => this.#json({ method: 'GET', path }, options));
+    return this.#own('tell of layers of images', options, () => this.#json({ method: 'GET', path }, options));
   }
 
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
-    return this.#own('registries', options, () => this.#json({ method: 'GET', path: '/layerd/registries' }, options));
+    return this.#own('tell of registries', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/registries' }, options),
+    );
   }
 
   /** Closes all connections; requests and streams under way fail. */
@@ -491,7 +493,7 @@ export class LayerdClient implements AsyncDisposable {
       return await ask();
     } catch (error) {
       if (!(error instanceof EngineError) || error.status !== 404) throw error;
-      await this.#needLayerd(`tell of ${what}`, options, error);
+      await this.#needLayerd(what, options, error);
       throw error;
     }
   }

@@ -23,9 +23,12 @@ describe('completion', () => {
     [['im'], ['images', 'image']],
     [
       ['image', ''],
-      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load'],
+      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load', 'copy'],
     ],
-    [['manifest', ''], ['inspect']],
+    [
+      ['manifest', ''],
+      ['create', 'annotate', 'inspect', 'push', 'rm'],
+    ],
     [
       ['images', '--f'],
       ['--filter', '--format'],
@@ -107,7 +110,7 @@ complete_line 'layerctl image '
       'latest',
       '5000/app:1',
       'json',
-      'pull push ls list inspect history tag rm remove save load',
+      'pull push ls list inspect history tag rm remove save load copy',
       '',
     ]);
   });
