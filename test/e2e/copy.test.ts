@@ -109,6 +109,22 @@ describe('layerctl copy', { skip: needs('docker-registry', 'skopeo') }, () => {
     assert.equal(await raw('moved/here:1'), all.bytes.toString());
   });
 
+  it('takes blobs that the daemon has from there, and keeps them while it does', async () => {
+    await stack.push('team/local:1', amd64);
+    const name = stack.ref('team/local:1');
+    succeeded(await layerctlAt(stack.daemon.env, ['pull', '-q', name]));
+    stack.proxy.reset();
+    const gate = Promise.withResolvers<undefined>();
+    proxy.inject({ method: 'POST', until: gate.promise });
+    const copying = copy(name, to('local:1'));
+    await proxy.until('the first upload', (seen) => seen.some(({ method }) => method === 'POST'));
+    succeeded(await layerctlAt(stack.daemon.env, ['rmi', name]));
+    gate.resolve(undefined);
+    await copying;
+    assert.deepEqual(stack.proxy.blobRequests(), []);
+    assert.equal(await raw('local:1'), amd64.bytes.toString());
+  });
+
   it('copies one platform that is asked for, and refuses one that there is not', async () => {
     await copy('--platform', 'linux/arm64', stack.ref('team/app:1'), to('one:1'));
     assert.equal(await raw('one:1'), arm64.bytes.toString());
