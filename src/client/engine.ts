@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
 import type { Digest } from '../protocol/digest.ts';
 import { isDigest } from '../protocol/digest.ts';
 import type {
@@ -12,6 +13,7 @@ import type {
   LayerReport,
   LoginResult,
   PruneReport,
+  PublishedManifest,
   ReferrerReport,
   RegistryReport,
   SearchResult,
@@ -73,6 +75,8 @@ export interface PullOptions extends AuthOptions {
   readonly platform?: string | undefined;
   /** Pull every tag of the repository. */
   readonly allTags?: boolean | undefined;
+  /** Pull every platform of the image. Only layerd does. */
+  readonly allPlatforms?: boolean | undefined;
 }
 
 export interface PushOptions extends AuthOptions {
@@ -80,6 +84,20 @@ export interface PushOptions extends AuthOptions {
   readonly platform?: string | undefined;
   /** Push every tag of the repository. */
   readonly allTags?: boolean | undefined;
+}
+
+export interface CopyOptions extends CallOptions {
+  /** Credentials for the registry of the source. */
+  readonly fromAuth?: RegistryAuth | undefined;
+  /** Credentials for the registry of the target. */
+  readonly toAuth?: RegistryAuth | undefined;
+  /** Copy only that platform, `os/arch[/variant]`. */
+  readonly platform?: string | undefined;
+}
+
+export interface PutManifestOptions extends AuthOptions {
+  /** Where manifests are that an index lists and its repository may lack: `repository@digest`, on the same registry. */
+  readonly from?: readonly string[] | undefined;
 }
 
 /** Filters by name; values of one name are alternatives, names must all hold. */
@@ -204,8 +222,9 @@ export interface ManifestDocument {
 }
 
 /**
- * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries` and `manifest`
- * are layerd's own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries`, `manifest`,
+ * `putManifest` and `copy` are layerd's own). Requests share kept connections; streams are never buffered and stop when their
+ * iteration is left.
  *
  * ```ts
  * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });
@@ -268,6 +287,11 @@ export class LayerdClient implements AsyncDisposable {
     const query = new URLSearchParams({ fromImage: familiarName({ registry, path }) });
     if (options.allTags !== true) query.set('tag', digest ?? tag ?? DEFAULT_TAG);
     if (options.platform !== undefined) query.set('platform', options.platform);
+    if (options.allPlatforms === true) {
+      // Another engine would pull one platform and not say so.
+      await this.#needLayerd('pull all platforms of an image', options);
+      query.set('all-platforms', '1');
+    }
     const response = await this.#send(
       { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
       options,
@@ -457,7 +481,7 @@ export class LayerdClient implements AsyncDisposable {
   async manifest(reference: string, options: AuthOptions = {}): Promise<ManifestDocument> {
     const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
     const call: Call = { method: 'GET', path, headers: authHeader(options.auth) };
-    const response = await this.#own('manifests of registries', options, () => this.#send(call, options));
+    const response = await this.#own('tell of manifests of registries', options, () => this.#send(call, options));
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of this.#transport.body(response, options.signal)) {
@@ -475,6 +499,46 @@ export class LayerdClient implements AsyncDisposable {
     return { mediaType, digest, bytes: Buffer.concat(chunks, size) };
   }
 
+  /**
+   * Puts a manifest or index into its registry, under the reference's tag or digest. All that it lists has to be there, or
+   * to be brought over from where `from` says. Resolves when it is put.
+   */
+  async putManifest(
+    reference: string,
+    document: Pick<ManifestDocument, 'mediaType' | 'bytes'>,
+    options: PutManifestOptions = {},
+  ): Promise<PublishedManifest> {
+    const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
+    const query = new URLSearchParams((options.from ?? []).map((from) => ['from', from]));
+    const headers = { ...authHeader(options.auth), 'Content-Type': document.mediaType };
+    const body = Readable.from([document.bytes]);
+    const call: Call = { method: 'PUT', path, query, headers, body };
+    return this.#own('put manifests into registries', options, () => this.#json(call, options));
+  }
+
+  /**
+   * Copies an image from registry to registry, with all its platforms, telling what happens on the way. Nothing is stored in
+   * the daemon. Leaving the iteration or aborting cancels it. Throws when it fails, the failure the stream tells of included.
+   */
+  async *copy(
+    source: string,
+    target: string,
+    options: CopyOptions = {},
+  ): AsyncGenerator<ProgressMessage, void, undefined> {
+    const query = new URLSearchParams({
+      from: familiarString(parseReference(source)),
+      to: familiarString(parseReference(target)),
+    });
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    const headers = {
+      ...authHeader(options.fromAuth, 'X-Registry-Auth-From'),
+      ...authHeader(options.toAuth, 'X-Registry-Auth-To'),
+    };
+    const call: Call = { method: 'POST', path: '/layerd/copy', query, headers };
+    const response = await this.#own('copy between registries', options, () => this.#send(call, options));
+    yield* this.#progress(response, options);
+  }
+
   /** Events as they happen, until the iteration is left or `until` has come. Times keep all their digits. */
   async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
     const query = new URLSearchParams();
@@ -490,7 +554,7 @@ export class LayerdClient implements AsyncDisposable {
   /** The layers of an image with their three identities, bottom first. */
   async layers(name: string, options: CallOptions = {}): Promise<LayerReport[]> {
     const path = `/layerd/images/${encodeName(name)}/layers`;
-    return this.#own('layers of images', options, () => this.#json({ method: 'GET', path }, options));
+    return this.#own('tell of layers of images', options, () => this.#json({ method: 'GET', path }, options));
   }
 
   /** What refers to an image in the registry that it came from or went to, such as signatures. */
@@ -500,17 +564,21 @@ export class LayerdClient implements AsyncDisposable {
     if (options.artifactType !== undefined) query.set('artifactType', options.artifactType);
     const path = `/layerd/images/${encodeName(name)}/referrers`;
     const call: Call = { method: 'GET', path, query, headers: authHeader(options.auth) };
-    return this.#own('referrers of images', options, () => this.#json(call, options));
+    return this.#own('tell of referrers of images', options, () => this.#json(call, options));
   }
 
   /** What takes space in the store: images, what interrupted pulls have left, and what is under way. */
   async usage(options: CallOptions = {}): Promise<UsageReport> {
-    return this.#own('what takes space', options, () => this.#json({ method: 'GET', path: '/layerd/usage' }, options));
+    return this.#own('tell what takes space', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/usage' }, options),
+    );
   }
 
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
-    return this.#own('registries', options, () => this.#json({ method: 'GET', path: '/layerd/registries' }, options));
+    return this.#own('tell of registries', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/registries' }, options),
+    );
   }
 
   /** Closes all connections; requests and streams under way fail. */
@@ -572,14 +640,20 @@ export class LayerdClient implements AsyncDisposable {
       return await ask();
     } catch (error) {
       if (!(error instanceof EngineError) || error.status !== 404) throw error;
-      const { server = '' } = await this.ping(options);
-      if (server.startsWith('layerd/')) throw error;
-      throw new EngineError(
-        'not-implemented',
-        `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not tell of ${what}; name a layerd with --host or LAYERD_HOST`,
-        { status: error.status, cause: error },
-      );
+      await this.#needLayerd(what, options, error);
+      throw error;
     }
+  }
+
+  /** Refuses an engine that is not layerd. */
+  async #needLayerd(what: string, options: CallOptions, cause?: EngineError): Promise<void> {
+    const { server = '' } = await this.ping(options);
+    if (server.startsWith('layerd/')) return;
+    throw new EngineError(
+      'not-implemented',
+      `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not ${what}; name a layerd with --host or LAYERD_HOST`,
+      cause?.status === undefined ? { cause } : { status: cause.status, cause },
+    );
   }
 
   async #need(version: string, what: string, options: CallOptions): Promise<void> {
@@ -614,10 +688,10 @@ async function* jsonBody(document: object): AsyncGenerator<Uint8Array> {
 }
 
 /** The header as docker sends it: JSON in URL-safe base64, padded. */
-function authHeader(auth: RegistryAuth | undefined): Record<string, string> {
+function authHeader(auth: RegistryAuth | undefined, name = 'X-Registry-Auth'): Record<string, string> {
   if (auth === undefined) return {};
   const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
-  return { 'X-Registry-Auth': encoded };
+  return { [name]: encoded };
 }
 
 function headerOf(value: string | string[] | undefined): string | undefined {

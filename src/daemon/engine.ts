@@ -13,8 +13,10 @@ import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
 import { EventLog, type EventLogLimits } from './events/log.ts';
 import { Attestor } from './images/attestations.ts';
+import { Copier } from './images/copy.ts';
 import { RemoteImages } from './images/distribution.ts';
-import { Fetcher, type BlobSource } from './images/fetch.ts';
+import { Downloader, type BlobSource } from './images/download.ts';
+import { Fetcher } from './images/fetch.ts';
 import { Images } from './images/images.ts';
 import { Importer } from './images/import.ts';
 import { unpackStored } from './images/archive/intake.ts';
@@ -22,6 +24,7 @@ import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
 import { Pruner } from './images/prune.ts';
+import { Publisher } from './images/publish.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
@@ -104,20 +107,17 @@ export class Engine {
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     // Of its own: a client that stops sending its archive halfway must not hold up any pull.
     const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
-    const fetcher = new Fetcher({
-      db,
-      content,
-      layers,
-      unpacker,
+    const downloader = new Downloader({
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
       logger: log,
     });
+    const fetcher = new Fetcher({ db, content, layers, unpacker, downloader, logger: log });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
       work: (request, source, control) => fetcher.fetch(request, source, control),
     });
-    const uploader = new Uploader({ db, content, registries });
+    const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
     const uploads: UploadQueue = new TransferQueue({
       concurrency: config.maxConcurrentUploads,
       work: (request, source, control) => uploader.upload(request, source, control),
@@ -172,6 +172,8 @@ export class Engine {
     const importer = new Importer({ ...intake, registries });
     const attestor = new Attestor({ content, leases, collector, store, host });
     const remote = new RemoteImages(registries);
+    const copier = new Copier({ leases, collector, uploads, registries, host });
+    const publisher = new Publisher({ leases, collector, uploads, registries });
     this.#events = events;
     this.#content = content;
     this.#layers = layers;
@@ -205,6 +207,8 @@ export class Engine {
         importer,
         attestor,
         remote,
+        copier,
+        publisher,
         registries,
         host,
       }),

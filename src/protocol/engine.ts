@@ -209,3 +209,12 @@ export interface RegistryReport {
   registry: string;
   rateLimit?: { limit: number; remaining: number; source?: string; at: string };
 }
+
+/** A manifest or index as it was put into its registry, `PUT /layerd/manifests/{name}`. */
+export interface PublishedManifest {
+  mediaType: string;
+  digest: Digest;
+  size: number;
+  /** Digests of the manifests that were brought over from other repositories first. */
+  brought: Digest[];
+}

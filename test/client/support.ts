@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { runCli } from '../../src/client/cli.ts';
 import type { ExitStatus } from '../../src/client/commands/command.ts';
+import type { Outcome } from '../support/process.ts';
 
 /** A request as the scripted engine saw it, its path without the version. */
 export interface Seen {
@@ -136,4 +137,10 @@ export async function layerctl(argv: readonly string[], options: CliOptions = {}
     now: () => options.now ?? Date.parse('2026-01-15T12:00:00Z'),
   });
   return { status, out: stdout.text, err: stderr.text };
+}
+
+/** Runs it within this process against a daemon: for tests that call it often, of what the daemon does. */
+export async function layerctlAt(env: NodeJS.ProcessEnv, args: readonly string[]): Promise<Outcome> {
+  const { status, out, err } = await layerctl(args, { env });
+  return { code: status, signal: null, stdout: out, stderr: err };
 }

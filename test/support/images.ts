@@ -175,7 +175,11 @@ export function index(
 /** An attestation manifest about an image, as BuildKit puts it into an index beside the image. */
 export function attestation(about: TestImage): TestImage {
   const statement = blobOf(
-    JSON.stringify({ _type: 'https://in-toto.io/Statement/v0.1', predicateType: 'https://slsa.dev/provenance/v0.2' }),
+    JSON.stringify({
+      _type: 'https://in-toto.io/Statement/v0.1',
+      predicateType: 'https://slsa.dev/provenance/v0.2',
+      subject: [{ name: 'image', digest: { sha256: about.digest.slice('sha256:'.length) } }],
+    }),
   );
   const platform = { os: 'unknown', architecture: 'unknown' };
   const config = blobOf(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [statement.digest] } }));

@@ -7,6 +7,7 @@ import { PlainView, type ProgressView } from '../progress/view.ts';
 import { Exit, type Context, type Run } from './command.ts';
 
 interface Options {
+  readonly allPlatforms?: boolean;
   readonly allTags?: boolean;
   readonly platform?: string;
   readonly quiet?: boolean;
@@ -19,14 +20,18 @@ export const pull: Run<Options> = async (context, [name = ''], options) => {
   if (options.allTags === true && (parsed.tag !== undefined || parsed.digest !== undefined)) {
     throw new LayerdError('invalid', 'with --all-tags the name must have neither a tag nor a digest');
   }
+  if (options.allPlatforms === true && options.platform !== undefined) {
+    throw new LayerdError('invalid', '--all-platforms and --platform exclude each other');
+  }
   const reference = options.allTags === true ? parsed : withDefaultTag(parsed);
   const isQuiet = options.quiet === true;
   if (!isQuiet && reference !== parsed) await out.line(`Using default tag: ${reference.tag ?? ''}`);
   const view = isQuiet ? undefined : await createView(context);
   try {
     const auth = await credentialsFor(context, name);
-    const { allTags, platform } = options;
-    for await (const message of client.pull(name, { allTags, platform, auth, signal })) await view?.show(message);
+    const { allTags, allPlatforms, platform } = options;
+    const messages = client.pull(name, { allTags, allPlatforms, platform, auth, signal });
+    for await (const message of messages) await view?.show(message);
     await view?.end();
   } catch (error) {
     if (signal.reason instanceof Interruption && signal.aborted) {

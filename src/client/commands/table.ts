@@ -1,4 +1,4 @@
-import type { CommandSpec, OptionSpec } from './command.ts';
+import type { ArgumentSpec, CommandSpec, OptionSpec } from './command.ts';
 
 const FORMAT_DOCUMENT: OptionSpec = {
   flags: '-f, --format <FORMAT>',
@@ -12,6 +12,11 @@ const FORMAT_LIST: OptionSpec = {
 };
 const NO_TRUNC: OptionSpec = { flags: '--no-trunc', description: 'Do not shorten IDs and texts' };
 const QUIET_IDS: OptionSpec = { flags: '-q, --quiet', description: 'Show IDs alone' };
+const INSECURE: OptionSpec = {
+  flags: '--insecure',
+  description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
+};
+const LIST: ArgumentSpec = { name: 'MANIFEST_LIST', description: 'Name of the list' };
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -32,6 +37,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { name: 'NAME[:TAG|@DIGEST]', description: 'Image, or with --all-tags repository, to pull', completes: 'image' },
     ],
     options: [
+      { flags: '--all-platforms', description: 'Pull every platform of the image' },
       { flags: '-a, --all-tags', description: 'Pull every tag of the repository' },
       {
         flags: '--platform <PLATFORM>',
@@ -44,6 +50,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl pull redis:7', 'a tag of Docker Hub’s redis'],
       ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
       ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
+      ['layerctl pull --all-platforms debian:12', 'for all of them, to save or push the whole image'],
     ],
     load: async () => (await import('./pull.ts')).pull,
   },
@@ -383,16 +390,81 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./search.ts')).search,
   },
   {
-    paths: ['manifest inspect'],
+    paths: ['copy', 'image copy'],
     group: REGISTRIES,
-    summary: 'Show a manifest or index as its registry serves it',
-    description: 'Asks the registry, through the daemon and with this user’s credentials. Nothing is pulled.',
-    args: [{ name: 'NAME[:TAG|@DIGEST]', description: 'Image in a registry', completes: 'image' }],
+    summary: 'Copy an image from one registry to another',
+    description:
+      'Copies an image, with all of its platforms and attestations, through the daemon and byte for byte, so that all ' +
+      'digests survive. Only what the target lacks is sent; within one registry nothing is. Nothing is stored on the way.',
+    args: [
+      { name: 'SOURCE[:TAG|@DIGEST]', description: 'Image in a registry', completes: 'image' },
+      { name: 'TARGET[:TAG]', description: 'Its new name', completes: 'image' },
+    ],
     options: [
       {
-        flags: '--insecure',
-        description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
+        flags: '--platform <PLATFORM>',
+        description: 'Copy only that platform, as an image of its own: os/arch[/variant]',
+        completes: PLATFORMS,
       },
+      { flags: '-q, --quiet', description: 'Print nothing but the name of the copy' },
+    ],
+    examples: [
+      ['layerctl copy debian:12 registry.example.com:5000/mirror/debian:12', 'into a registry of your own'],
+      ['layerctl copy registry.example.com/app:rc registry.example.com/app:1.0', 'give it another name there'],
+    ],
+    load: async () => (await import('./copy.ts')).copy,
+  },
+  {
+    paths: ['manifest create'],
+    group: REGISTRIES,
+    summary: 'Begin a list of manifests, for several platforms under one name',
+    description:
+      'Begins a list of manifests that are in the registry of its name, each with the platform that its image states. ' +
+      'It is kept in a file of this user until it is pushed.',
+    args: [LIST, { name: 'MANIFEST', description: 'Image in a registry', variadic: true, completes: 'image' }],
+    options: [{ flags: '-a, --amend', description: 'Add to a list that is begun already' }, INSECURE],
+    examples: [
+      ['layerctl manifest create team/app:1 team/app:1-amd64 team/app:1-arm64', 'a list of two'],
+      ['layerctl manifest create -a team/app:1 team/app:1-s390x', 'a third one'],
+    ],
+    load: async () => (await import('./manifest-list.ts')).createList,
+  },
+  {
+    paths: ['manifest annotate'],
+    group: REGISTRIES,
+    summary: 'Say for which platform a manifest of a begun list is',
+    args: [LIST, { name: 'MANIFEST', description: 'Manifest in it, as it was named', completes: 'image' }],
+    options: [
+      {
+        flags: '--arch <ARCH>',
+        description: 'Architecture',
+        completes: ['386', 'amd64', 'arm', 'arm64', 'ppc64le', 'riscv64', 's390x'],
+      },
+      { flags: '--os <OS>', description: 'Operating system', completes: ['linux', 'windows', 'darwin', 'freebsd'] },
+      {
+        flags: '--os-features <FEATURES>',
+        description: 'Features of the operating system that it needs, parted by commas',
+        repeatable: true,
+      },
+      { flags: '--os-version <VERSION>', description: 'Version of the operating system' },
+      { flags: '--variant <VARIANT>', description: 'Variant of the architecture', completes: ['v5', 'v6', 'v7', 'v8'] },
+    ],
+    examples: [['layerctl manifest annotate --arch arm --variant v7 team/app:1 team/app:1-arm', 'which ARM it is for']],
+    load: async () => (await import('./manifest-list.ts')).annotateManifest,
+  },
+  {
+    paths: ['manifest inspect'],
+    group: REGISTRIES,
+    summary: 'Show a manifest or index as its registry serves it, or a list that is begun',
+    description:
+      'Asks the registry, through the daemon and with this user’s credentials; nothing is pulled. A list of that name ' +
+      'that is begun and not pushed goes before.',
+    args: [
+      { name: 'NAME[:TAG|@DIGEST]', description: 'Image in a registry, or begun list', completes: 'image' },
+      { name: 'MANIFEST', description: 'Of a begun list that manifest', optional: true, completes: 'image' },
+    ],
+    options: [
+      INSECURE,
       { flags: '-v, --verbose', description: 'Show each manifest of an index, with descriptors and platforms' },
     ],
     examples: [
@@ -400,6 +472,27 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl manifest inspect -v debian:12', 'and the manifest of each'],
     ],
     load: async () => (await import('./manifest.ts')).inspectManifest,
+  },
+  {
+    paths: ['manifest push'],
+    group: REGISTRIES,
+    summary: 'Push a list that is begun, and print its digest',
+    description:
+      'Puts the list into its repository. Manifests that other repositories of the registry have are taken over from ' +
+      'there first.',
+    args: [LIST],
+    options: [INSECURE, { flags: '-p, --purge', description: 'Forget the begun list afterwards' }],
+    examples: [['layerctl manifest push -p team/app:1', 'and forget it']],
+    load: async () => (await import('./manifest-list.ts')).pushList,
+  },
+  {
+    paths: ['manifest rm'],
+    group: REGISTRIES,
+    summary: 'Forget lists that are begun',
+    args: [{ ...LIST, variadic: true }],
+    options: [],
+    examples: [['layerctl manifest rm team/app:1', 'one list']],
+    load: async () => (await import('./manifest-list.ts')).removeLists,
   },
   {
     paths: ['events', 'system events'],
@@ -495,9 +588,9 @@ export const COMMANDS: readonly CommandSpec[] = [
 
 /** What the words before the subcommand stand for, in help. */
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
-  manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
+  manifest: { summary: 'Commands on manifests: annotate, create, inspect, push, rm', group: REGISTRIES },
   image: {
-    summary: 'Commands on images: ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
+    summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
   system: { summary: 'Commands on the daemon: df, events, info', group: 'As docker groups them' },

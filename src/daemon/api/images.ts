@@ -1,5 +1,5 @@
 import type { Router } from 'express';
-import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS, PRUNE_FILTERS } from '../images/image-filter.ts';
 import { SEARCH_FILTERS } from '../images/search.ts';
@@ -135,7 +135,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         return importImage(call, { images, log });
       discardBody(call.request, call.response);
       const request = pullRequest(call);
-      return streamed(call, log, (progress) => withoutPrompt(images.pull(request, progress)));
+      return streamed(call, log, (progress) => images.pull(request, progress));
     }),
   );
 
@@ -143,23 +143,11 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/*name/push',
     serve(async (call) => {
       const request = await pushRequest(call);
-      return streamed(call, log, (progress) => withoutPrompt(images.push(request, progress)));
+      return streamed(call, log, (progress) => images.push(request, progress));
     }),
   );
 
   return router;
-}
-
-/**
- * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
- * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
- */
-async function withoutPrompt(work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    throw isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
-  }
 }
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);
@@ -201,9 +189,14 @@ function pullRequest(call: Call): PullRequest {
   const reference = parseImageAndTag(image, query.get('tag') ?? '');
   if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
   const specifier = version < Since.pullPlatform ? '' : (query.get('platform') ?? '');
+  const allPlatforms = flag(query, 'all-platforms');
+  if (allPlatforms && specifier !== '') {
+    throw new LayerdError('invalid', 'conflicting options: all-platforms and platform cannot both be set');
+  }
   return {
     reference,
     all: reference.tag === undefined && reference.digest === undefined,
+    allPlatforms,
     platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
     signal: call.signal,

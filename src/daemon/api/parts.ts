@@ -5,6 +5,7 @@ import type {
   LayerReport,
   ReferrerReport,
   PruneReport,
+  PublishedManifest,
   RegistryReport,
   SearchResult,
   VersionInfo,
@@ -15,8 +16,10 @@ import type { EventLog } from '../events/log.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
 import type { Filters } from '../images/filters.ts';
+import type { CopyRequest } from '../images/copy.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
+import type { PublishRequest } from '../images/publish.ts';
 import type { PushRequest } from '../images/push.ts';
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImportRequest as ImageImport } from '../images/import.ts';
@@ -86,6 +89,10 @@ export interface ImageOperations {
   load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Makes an image of a tar; resolves with its ID. An error before the first message becomes the answer's status. */
   import(request: ImportRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<Digest>;
+  /** Copies from registry to registry. An error before the first message becomes the answer's status. */
+  copy(request: CopyRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Puts a manifest or index of the client's making into its registry. */
+  publish(request: PublishRequest): Promise<PublishedManifest>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,
@@ -106,6 +113,8 @@ export interface PullRequest {
   readonly reference: Reference;
   /** Neither a tag nor a digest was named: all tags. */
   readonly all: boolean;
+  /** Everything that an index lists; a parameter of layerd's own. */
+  readonly allPlatforms: boolean;
   /** `os[/arch[/variant]]`; undefined for the host's. */
   readonly platform: string | undefined;
   readonly credentials: Credentials | undefined;

@@ -27,6 +27,22 @@ export async function manifestSummaries(
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
 }
 
+/** What each attestation is about, by what the indexes among the targets say: manifests by their digests. */
+export async function attestedDigests(
+  store: ImageStore,
+  targets: Iterable<Digest>,
+): Promise<ReadonlyMap<Digest, ReadonlySet<Digest>>> {
+  const attested = new Map<Digest, Set<Digest>>();
+  for (const target of targets) {
+    for (const descriptor of await listedManifests(store, target)) {
+      const about = descriptor.annotations?.[ATTESTED_DIGEST];
+      if (!isAttestation(descriptor) || !isDigest(about)) continue;
+      attested.set(descriptor.digest, (attested.get(descriptor.digest) ?? new Set()).add(about));
+    }
+  }
+  return attested;
+}
+
 /** The manifests that an index lists, with those of the indexes in it that are stored. */
 export async function listedManifests(store: ImageStore, index: Digest, depth = 1): Promise<Descriptor[]> {
   const { manifests = [] } = await store.documents.read<Index>(index);

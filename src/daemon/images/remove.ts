@@ -17,6 +17,9 @@ import { formatPlatform } from './platform.ts';
 import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
 
+/** The manifests that each attestation is about. */
+export type Attested = ReadonlyMap<Digest, ReadonlySet<Digest>>;
+
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */
   readonly force?: boolean;
@@ -24,6 +27,8 @@ export interface RemoveOptions {
   readonly noPrune?: boolean;
   /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
+  /** What attestations are about: they go with the platforms that they are about. */
+  readonly attested?: Attested;
 }
 
 /** Frees, among the candidates, what nothing holds any more. Part of the caller's transaction. */
@@ -69,9 +74,11 @@ export class ImageRemover {
     return this.#db.essential(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
-      const { platforms = [] } = options;
+      const { platforms = [], attested = new Map() } = options;
       const removed =
-        platforms.length > 0 ? this.#removePlatforms(found, name, platforms) : this.#removeIdentified(found, name);
+        platforms.length > 0
+          ? this.#removePlatforms(found, name, platforms, attested)
+          : this.#removeIdentified(found, name, attested);
       return removed ?? this.#remove(found, name, options);
     });
   }
@@ -169,20 +176,25 @@ export class ImageRemover {
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
-  #removePlatforms(found: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+  #removePlatforms(
+    found: FoundImage,
+    name: string,
+    platforms: readonly Platform[],
+    attested: Attested,
+  ): DeleteItem[] | undefined {
     const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
     // By a reference only what it names counts; by an identifier all targets of the image do.
     if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
     if (found.byId && wholes.length > 0) throw this.#ambiguous(name, removed, [...parts, ...wholes]);
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /**
    * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
    * where it is one of the whole image, or where no other platform would remain.
    */
-  #removeIdentified(found: FoundImage, name: string): DeleteItem[] | undefined {
+  #removeIdentified(found: FoundImage, name: string, attested: Attested): DeleteItem[] | undefined {
     const { byId, listedId, target, manifest } = found;
     if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
     const isNamed = (each: ManifestRow): boolean =>
@@ -194,7 +206,7 @@ export class ImageRemover {
     if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
       throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     }
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /** The targets that hold any of the manifests: those that hold other images too, and those of which they are all. */
@@ -211,11 +223,18 @@ export class ImageRemover {
     return [parts, wholes];
   }
 
-  /** Removes manifests from the targets, each of which has others. */
-  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[]): DeleteItem[] {
-    const removed = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+  /** Removes manifests from the targets, each of which has others, and what attests to them. */
+  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[], attested: Attested): DeleteItem[] {
+    const images = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+    const stored = new Map(targets.flatMap((target) => this.#store.manifests(target)).map((row) => [row.digest, row]));
+    const goes = ({ digest }: ManifestRow): boolean => {
+      // What attests to another that stays, stays.
+      const about = [...(attested.get(digest) ?? [digest])].filter((each) => stored.has(each));
+      return about.length > 0 && about.every((each) => images.has(each));
+    };
+    const removed = new Map([...stored].filter(([, manifest]) => goes(manifest)));
     const blobs = [...removed.values()].flatMap((manifest) => this.#blobs(manifest));
-    const layers = [...removed.keys()].map((manifest) => this.#layers(manifest));
+    const layers = [...images.keys()].map((manifest) => this.#layers(manifest));
     for (const target of targets) {
       for (const manifest of removed.keys()) {
         this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
@@ -228,7 +247,7 @@ export class ImageRemover {
     }
     for (const manifest of removed.keys()) this.#deleteUnusedManifest(manifest);
     const freed = new Set(this.#collect(blobs).layers);
-    return [...removed.values()].flatMap((manifest, index) => {
+    return [...images.values()].flatMap((manifest, index) => {
       this.#append('delete', imageIdOf(manifest), manifest.labels);
       return [{ Deleted: imageIdOf(manifest) }, ...deletedLayers(layers[index] ?? [], freed)];
     });

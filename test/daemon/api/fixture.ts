@@ -38,7 +38,7 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'remoteManifest'> &
+export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest'> &
   Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
 /**
@@ -57,6 +57,8 @@ export class Fixture implements AsyncDisposable {
   remote: Remote = {
     pull: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     push: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    copy: ({ from }) => Promise.reject(new LayerdError('not-found', `no such image: ${from.path}`)),
+    publish: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     logIn: (registry) => Promise.reject(new LayerdError('unauthorized', `${registry} refused the credentials`)),
@@ -159,6 +161,8 @@ export class Fixture implements AsyncDisposable {
       layers: (name) => layerReports(store.store, name),
       pull: (...request) => this.remote.pull(...request),
       push: (...request) => this.remote.push(...request),
+      copy: (...request) => this.remote.copy(...request),
+      publish: (...request) => this.remote.publish(...request),
       remoteManifest: (...request) => this.remote.remoteManifest(...request),
       distribution: (...request) => this.remote.distribution(...request),
     };
