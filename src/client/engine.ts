@@ -1,14 +1,23 @@
 import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
 import type { Digest } from '../protocol/digest.ts';
 import { isDigest } from '../protocol/digest.ts';
 import type {
+  AttestationStatement,
   DeleteItem,
+  DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LoginResult,
+  PruneReport,
+  PublishedManifest,
+  ReferrerReport,
   RegistryReport,
+  SearchResult,
+  UsageReport,
   VersionInfo,
 } from '../protocol/engine.ts';
 import { LayerdError } from '../protocol/errors.ts';
@@ -16,6 +25,7 @@ import type { EventMessage } from '../protocol/event.ts';
 import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
 import { DEFAULT_TAG, familiarName, familiarString, parseReference, withDefaultTag } from '../protocol/reference.ts';
+import { totalsOf, type ListedUsage } from './disk-usage.ts';
 import { defaultHost, parseHost } from './endpoint.ts';
 import { EngineError, kindOfStatus } from './errors.ts';
 import { parseWithBigInt } from './json.ts';
@@ -65,6 +75,8 @@ export interface PullOptions extends AuthOptions {
   readonly platform?: string | undefined;
   /** Pull every tag of the repository. */
   readonly allTags?: boolean | undefined;
+  /** Pull every platform of the image. Only layerd does. */
+  readonly allPlatforms?: boolean | undefined;
 }
 
 export interface PushOptions extends AuthOptions {
@@ -72,6 +84,20 @@ export interface PushOptions extends AuthOptions {
   readonly platform?: string | undefined;
   /** Push every tag of the repository. */
   readonly allTags?: boolean | undefined;
+}
+
+export interface CopyOptions extends CallOptions {
+  /** Credentials for the registry of the source. */
+  readonly fromAuth?: RegistryAuth | undefined;
+  /** Credentials for the registry of the target. */
+  readonly toAuth?: RegistryAuth | undefined;
+  /** Copy only that platform, `os/arch[/variant]`. */
+  readonly platform?: string | undefined;
+}
+
+export interface PutManifestOptions extends AuthOptions {
+  /** Where manifests are that an index lists and its repository may lack: `repository@digest`, on the same registry. */
+  readonly from?: readonly string[] | undefined;
 }
 
 /** Filters by name; values of one name are alternatives, names must all hold. */
@@ -98,12 +124,45 @@ export interface HistoryOptions extends CallOptions {
   readonly platform?: string | undefined;
 }
 
+export interface SearchOptions extends AuthOptions {
+  /** Results at most, from 1 to 100. Default 25. */
+  readonly limit?: number | undefined;
+  /** `is-official`, `stars`. */
+  readonly filters?: Filters | undefined;
+}
+
+export interface AttestationsOptions extends CallOptions {
+  /** `os/arch[/variant]`. Default: the daemon's own. */
+  readonly platform?: string | undefined;
+  /** Only statements of these types of predicates. */
+  readonly types?: readonly string[] | undefined;
+  /** With what each statement says. */
+  readonly statement?: boolean | undefined;
+}
+
+export interface ReferrersOptions extends AuthOptions {
+  /** What refers to that platform's manifest, `os/arch[/variant]`, instead of the index. */
+  readonly platform?: string | undefined;
+  /** Only artifacts of that type. */
+  readonly artifactType?: string | undefined;
+}
+
 export interface RemoveOptions extends CallOptions {
   readonly force?: boolean | undefined;
   /** Keep untagged parents. */
   readonly noPrune?: boolean | undefined;
   /** Remove only these platforms, `os/arch[/variant]`. Needs API 1.50. */
   readonly platforms?: readonly string[] | undefined;
+}
+
+export interface PruneOptions extends CallOptions {
+  /** `dangling`, `label`, `label!` and `until`. */
+  readonly filters?: Filters | undefined;
+}
+
+export interface DiskUsageOptions extends CallOptions {
+  /** With each object. */
+  readonly verbose?: boolean | undefined;
 }
 
 export interface SaveOptions extends CallOptions {
@@ -163,8 +222,9 @@ export interface ManifestDocument {
 }
 
 /**
- * A client of layerd, or of any engine that speaks the Engine API (`layers`, `registries` and `manifest` are layerd's
- * own). Requests share kept connections; streams are never buffered and stop when their iteration is left.
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries`, `manifest`,
+ * `putManifest` and `copy` are layerd's own). Requests share kept connections; streams are never buffered and stop when their
+ * iteration is left.
  *
  * ```ts
  * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });
@@ -227,6 +287,11 @@ export class LayerdClient implements AsyncDisposable {
     const query = new URLSearchParams({ fromImage: familiarName({ registry, path }) });
     if (options.allTags !== true) query.set('tag', digest ?? tag ?? DEFAULT_TAG);
     if (options.platform !== undefined) query.set('platform', options.platform);
+    if (options.allPlatforms === true) {
+      // Another engine would pull one platform and not say so.
+      await this.#needLayerd('pull all platforms of an image', options);
+      query.set('all-platforms', '1');
+    }
     const response = await this.#send(
       { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
       options,
@@ -347,6 +412,25 @@ export class LayerdClient implements AsyncDisposable {
     return this.#json({ method: 'DELETE', path: `/images/${encodeName(name)}`, query }, options);
   }
 
+  /**
+   * Removes images that nothing uses: those without a tag, or with the filter `dangling=false` all. Says what was done and
+   * how much space that freed.
+   */
+  async prune(options: PruneOptions = {}): Promise<PruneReport> {
+    const query = new URLSearchParams();
+    setFilters(query, options.filters);
+    const report = await this.#json<Partial<PruneReport>>({ method: 'POST', path: '/images/prune', query }, options);
+    return { ImagesDeleted: report.ImagesDeleted ?? [], SpaceReclaimed: report.SpaceReclaimed ?? 0 };
+  }
+
+  /** Tells what takes space, with `verbose` the objects too. What an older engine answers is brought into this form. */
+  async diskUsage(options: DiskUsageOptions = {}): Promise<DiskUsage> {
+    const query = new URLSearchParams({ verbose: options.verbose === true ? '1' : '0' });
+    const call = { method: 'GET', path: '/system/df', query } as const;
+    const hasTotals = older(await this.apiVersion(options), '1.52') === '1.52';
+    return hasTotals ? this.#json<DiskUsage>(call, options) : totalsOf(await this.#json<ListedUsage>(call, options));
+  }
+
   /** Gives an image another name, `latest` where it has no tag. A tag that another image has moves to this one. */
   async tag(name: string, target: string, options: CallOptions = {}): Promise<void> {
     const { tag = DEFAULT_TAG, digest, ...repository } = parseReference(target);
@@ -354,6 +438,37 @@ export class LayerdClient implements AsyncDisposable {
     const query = new URLSearchParams({ repo: familiarName(repository), tag });
     const response = await this.#send({ method: 'POST', path: `/images/${encodeName(name)}/tag`, query }, options);
     response.resume();
+  }
+
+  /**
+   * Tries an account at the registry that its server address names, without one at Docker Hub. The identity token of the
+   * result, if there is one, is what to keep in place of the password. Nothing is kept here or by the daemon.
+   */
+  async logIn(auth: RegistryAuth, options: CallOptions = {}): Promise<LoginResult> {
+    const headers = { 'Content-Type': 'application/json' };
+    const result = await this.#json<LoginResult | undefined>(
+      { method: 'POST', path: '/auth', headers, body: jsonBody(auth) },
+      options,
+    );
+    return result ?? { Status: 'Login Succeeded' };
+  }
+
+  /** Searches Docker Hub, or the registry that the term names before a slash, for repositories. */
+  async search(term: string, options: SearchOptions = {}): Promise<SearchResult[]> {
+    const query = new URLSearchParams({ term });
+    if (options.limit !== undefined) query.set('limit', String(options.limit));
+    setFilters(query, options.filters);
+    return this.#json({ method: 'GET', path: '/images/search', query, headers: authHeader(options.auth) }, options);
+  }
+
+  /** The in-toto statements that are attached to an image, such as its provenance and SBOM. Needs API 1.55. */
+  async attestations(name: string, options: AttestationsOptions = {}): Promise<AttestationStatement[]> {
+    await this.#need('1.55', 'telling attestations', options);
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    for (const type of options.types ?? []) query.append('type', type);
+    if (options.statement === true) query.set('statement', '1');
+    return this.#json({ method: 'GET', path: `/images/${encodeName(name)}/attestations`, query }, options);
   }
 
   /** What the registry says of a reference: its descriptor and platforms. Nothing is pulled. */
@@ -366,7 +481,7 @@ export class LayerdClient implements AsyncDisposable {
   async manifest(reference: string, options: AuthOptions = {}): Promise<ManifestDocument> {
     const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
     const call: Call = { method: 'GET', path, headers: authHeader(options.auth) };
-    const response = await this.#own('manifests of registries', options, () => this.#send(call, options));
+    const response = await this.#own('tell of manifests of registries', options, () => this.#send(call, options));
     const chunks: Uint8Array[] = [];
     let size = 0;
     for await (const chunk of this.#transport.body(response, options.signal)) {
@@ -384,6 +499,46 @@ export class LayerdClient implements AsyncDisposable {
     return { mediaType, digest, bytes: Buffer.concat(chunks, size) };
   }
 
+  /**
+   * Puts a manifest or index into its registry, under the reference's tag or digest. All that it lists has to be there, or
+   * to be brought over from where `from` says. Resolves when it is put.
+   */
+  async putManifest(
+    reference: string,
+    document: Pick<ManifestDocument, 'mediaType' | 'bytes'>,
+    options: PutManifestOptions = {},
+  ): Promise<PublishedManifest> {
+    const path = `/layerd/manifests/${encodeName(familiarString(parseReference(reference)))}`;
+    const query = new URLSearchParams((options.from ?? []).map((from) => ['from', from]));
+    const headers = { ...authHeader(options.auth), 'Content-Type': document.mediaType };
+    const body = Readable.from([document.bytes]);
+    const call: Call = { method: 'PUT', path, query, headers, body };
+    return this.#own('put manifests into registries', options, () => this.#json(call, options));
+  }
+
+  /**
+   * Copies an image from registry to registry, with all its platforms, telling what happens on the way. Nothing is stored in
+   * the daemon. Leaving the iteration or aborting cancels it. Throws when it fails, the failure the stream tells of included.
+   */
+  async *copy(
+    source: string,
+    target: string,
+    options: CopyOptions = {},
+  ): AsyncGenerator<ProgressMessage, void, undefined> {
+    const query = new URLSearchParams({
+      from: familiarString(parseReference(source)),
+      to: familiarString(parseReference(target)),
+    });
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    const headers = {
+      ...authHeader(options.fromAuth, 'X-Registry-Auth-From'),
+      ...authHeader(options.toAuth, 'X-Registry-Auth-To'),
+    };
+    const call: Call = { method: 'POST', path: '/layerd/copy', query, headers };
+    const response = await this.#own('copy between registries', options, () => this.#send(call, options));
+    yield* this.#progress(response, options);
+  }
+
   /** Events as they happen, until the iteration is left or `until` has come. Times keep all their digits. */
   async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
     const query = new URLSearchParams();
@@ -399,12 +554,31 @@ export class LayerdClient implements AsyncDisposable {
   /** The layers of an image with their three identities, bottom first. */
   async layers(name: string, options: CallOptions = {}): Promise<LayerReport[]> {
     const path = `/layerd/images/${encodeName(name)}/layers`;
-    return this.#own('layers of images', options, () => this.#json({ method: 'GET', path }, options));
+    return this.#own('tell of layers of images', options, () => this.#json({ method: 'GET', path }, options));
+  }
+
+  /** What refers to an image in the registry that it came from or went to, such as signatures. */
+  async referrers(name: string, options: ReferrersOptions = {}): Promise<ReferrerReport> {
+    const query = new URLSearchParams();
+    if (options.platform !== undefined) query.set('platform', JSON.stringify(parsePlatform(options.platform)));
+    if (options.artifactType !== undefined) query.set('artifactType', options.artifactType);
+    const path = `/layerd/images/${encodeName(name)}/referrers`;
+    const call: Call = { method: 'GET', path, query, headers: authHeader(options.auth) };
+    return this.#own('tell of referrers of images', options, () => this.#json(call, options));
+  }
+
+  /** What takes space in the store: images, what interrupted pulls have left, and what is under way. */
+  async usage(options: CallOptions = {}): Promise<UsageReport> {
+    return this.#own('tell what takes space', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/usage' }, options),
+    );
   }
 
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
-    return this.#own('registries', options, () => this.#json({ method: 'GET', path: '/layerd/registries' }, options));
+    return this.#own('tell of registries', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/registries' }, options),
+    );
   }
 
   /** Closes all connections; requests and streams under way fail. */
@@ -440,9 +614,16 @@ export class LayerdClient implements AsyncDisposable {
     return this.#transport.send({ ...call, path: `/v${version}${call.path}`, signal: options.signal });
   }
 
-  /** Sends a request and parses its whole answer, which the caller knows to be one document. */
+  /**
+   * Sends a request and parses its whole answer, which the caller knows to be one document; undefined where the status says
+   * that there is none.
+   */
   async #json<T>(call: Call, options: CallOptions): Promise<T> {
     const response = await this.#send(call, options);
+    if (response.statusCode === 204) {
+      response.resume();
+      return undefined as T;
+    }
     const chunks: Uint8Array[] = [];
     for await (const chunk of this.#transport.body(response, options.signal)) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
@@ -459,14 +640,20 @@ export class LayerdClient implements AsyncDisposable {
       return await ask();
     } catch (error) {
       if (!(error instanceof EngineError) || error.status !== 404) throw error;
-      const { server = '' } = await this.ping(options);
-      if (server.startsWith('layerd/')) throw error;
-      throw new EngineError(
-        'not-implemented',
-        `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not tell of ${what}; name a layerd with --host or LAYERD_HOST`,
-        { status: error.status, cause: error },
-      );
+      await this.#needLayerd(what, options, error);
+      throw error;
     }
+  }
+
+  /** Refuses an engine that is not layerd. */
+  async #needLayerd(what: string, options: CallOptions, cause?: EngineError): Promise<void> {
+    const { server = '' } = await this.ping(options);
+    if (server.startsWith('layerd/')) return;
+    throw new EngineError(
+      'not-implemented',
+      `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not ${what}; name a layerd with --host or LAYERD_HOST`,
+      cause?.status === undefined ? { cause } : { status: cause.status, cause },
+    );
   }
 
   async #need(version: string, what: string, options: CallOptions): Promise<void> {
@@ -495,11 +682,16 @@ function setFilters(query: URLSearchParams, filters: Filters | undefined): void 
   if (filters !== undefined && Object.keys(filters).length > 0) query.set('filters', JSON.stringify(filters));
 }
 
+/** A body that is one document. */
+async function* jsonBody(document: object): AsyncGenerator<Uint8Array> {
+  yield await Promise.resolve(Buffer.from(JSON.stringify(document)));
+}
+
 /** The header as docker sends it: JSON in URL-safe base64, padded. */
-function authHeader(auth: RegistryAuth | undefined): Record<string, string> {
+function authHeader(auth: RegistryAuth | undefined, name = 'X-Registry-Auth'): Record<string, string> {
   if (auth === undefined) return {};
   const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
-  return { 'X-Registry-Auth': encoded };
+  return { [name]: encoded };
 }
 
 function headerOf(value: string | string[] | undefined): string | undefined {

@@ -8,9 +8,12 @@
 export {
   API_VERSION,
   LayerdClient,
+  type AttestationsOptions,
   type AuthOptions,
   type CallOptions,
   type ClientOptions,
+  type CopyOptions,
+  type DiskUsageOptions,
   type EventsOptions,
   type Filters,
   type HistoryOptions,
@@ -19,11 +22,15 @@ export {
   type LoadOptions,
   type ManifestDocument,
   type Ping,
+  type PruneOptions,
   type PullOptions,
   type PushOptions,
+  type PutManifestOptions,
+  type ReferrersOptions,
   type RegistryAuth,
   type RemoveOptions,
   type SaveOptions,
+  type SearchOptions,
   type SystemInfo,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';
@@ -32,14 +39,24 @@ export type { TlsOptions } from './transport.ts';
 export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
 export type { Digest } from '../protocol/digest.ts';
 export type {
+  Amount,
+  AttestationStatement,
   DeleteItem,
+  DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LoginResult,
   ManifestSummary,
+  PruneReport,
+  PublishedManifest,
+  ReferrerReport,
   RegistryReport,
+  SearchResult,
+  UsageReport,
+  UsageTotals,
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage } from '../protocol/event.ts';

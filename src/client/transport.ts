@@ -25,7 +25,7 @@ export interface TlsOptions {
 
 /** One request to the daemon. */
 export interface Call {
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
   /** Path with its version prefix, without the query. */
   readonly path: string;
   readonly query?: URLSearchParams | undefined;
@@ -124,7 +124,8 @@ export class Transport {
         return;
       }
       // A kept connection may be closed by the daemon just as it is used again: the request never got there.
-      if (mayRepeat && outgoing.reusedSocket && error.code === 'ECONNRESET' && call.method !== 'POST') {
+      const isRepeatable = mayRepeat && call.method !== 'POST' && call.body === undefined;
+      if (isRepeatable && outgoing.reusedSocket && error.code === 'ECONNRESET') {
         resolve(this.#attempt(call, false));
         return;
       }

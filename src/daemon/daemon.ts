@@ -85,7 +85,7 @@ export class Daemon {
       group: config.group,
       tls: tlsFiles(config),
       passed,
-      handler: { request: engine.app },
+      handler: engine.handler,
       log,
     });
     const daemon = new Daemon(config, log, engine, listeners, undo.move());

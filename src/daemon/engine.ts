@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { Application } from 'express';
+import { hostname } from 'node:os';
 import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
-import { createApp } from './api/server.ts';
+import type { Handler } from './api/listeners.ts';
+import { createHandler } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
 import { readBuild } from './build.ts';
 import { tlsFiles, type Config } from './config/config.ts';
@@ -10,15 +11,20 @@ import { formatHost } from './config/host.ts';
 import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
-import { EventLog } from './events/log.ts';
+import { EventLog, type EventLogLimits } from './events/log.ts';
+import { Attestor } from './images/attestations.ts';
+import { Copier } from './images/copy.ts';
 import { RemoteImages } from './images/distribution.ts';
-import { Fetcher, type BlobSource } from './images/fetch.ts';
+import { Downloader, type BlobSource } from './images/download.ts';
+import { Fetcher } from './images/fetch.ts';
 import { Images } from './images/images.ts';
 import { Importer } from './images/import.ts';
 import { unpackStored } from './images/archive/intake.ts';
 import { LayoutIndex } from './images/layout.ts';
 import { Loader } from './images/load.ts';
 import { hostPlatform } from './images/platform.ts';
+import { Pruner } from './images/prune.ts';
+import { Publisher } from './images/publish.ts';
 import { Puller } from './images/pull.ts';
 import { Pusher } from './images/push.ts';
 import { ImageRemover } from './images/remove.ts';
@@ -36,6 +42,8 @@ import { createRegistries, type ReconfigurableRegistries } from './registry/clie
 import type { RegistryOptions } from './registry/registry.ts';
 import { TransferQueue } from './transfers/queue.ts';
 
+const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
+
 /** Layers of archives that are unpacked at once. */
 const LOADED_AT_ONCE = 2;
 
@@ -52,10 +60,11 @@ export interface EngineOptions {
 
 /** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */
 export class Engine {
-  readonly app: Application;
+  readonly handler: Handler;
   readonly #log: Log;
   readonly #db: Database;
   readonly #version: string;
+  readonly #id: string;
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #uploads: UploadQueue;
@@ -69,6 +78,7 @@ export class Engine {
   readonly #leases: Leases;
   readonly #collector: GarbageCollector;
   readonly #restorer: Restorer;
+  readonly #store: ImageStore;
   readonly #layout: LayoutIndex;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
@@ -81,9 +91,9 @@ export class Engine {
     this.#version = version;
     const build = readBuild();
     const host = hostPlatform();
-    const events = new EventLog({ db });
+    const events = new EventLog({ db, limits: eventLimits(config) });
     const content = new ContentStore({ db, root: dataRoot });
-    const layers = new LayerStore({ db, root: dataRoot });
+    const layers = new LayerStore({ db, root: dataRoot, events });
     // It writes where a pull was under way when the daemon died, which may be because the disk is full.
     const leases = db.essential(() => new Leases({ db }));
     const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => layers.remove(diffIds) });
@@ -97,20 +107,17 @@ export class Engine {
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     // Of its own: a client that stops sending its archive halfway must not hold up any pull.
     const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
-    const fetcher = new Fetcher({
-      db,
-      content,
-      layers,
-      unpacker,
+    const downloader = new Downloader({
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
       logger: log,
     });
+    const fetcher = new Fetcher({ db, content, layers, unpacker, downloader, logger: log });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
       work: (request, source, control) => fetcher.fetch(request, source, control),
     });
-    const uploader = new Uploader({ db, content, registries });
+    const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
     const uploads: UploadQueue = new TransferQueue({
       concurrency: config.maxConcurrentUploads,
       work: (request, source, control) => uploader.upload(request, source, control),
@@ -156,13 +163,17 @@ export class Engine {
         return collector.collect(candidates);
       },
     });
+    const pruner = new Pruner({ store, remover, content, leases, collector, events });
     const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const saver = new Saver({ content, leases, collector, store, events });
     const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
     const loader = new Loader(intake);
     const importer = new Importer({ ...intake, registries });
+    const attestor = new Attestor({ content, leases, collector, store, host });
     const remote = new RemoteImages(registries);
+    const copier = new Copier({ leases, collector, uploads, registries, host });
+    const publisher = new Publisher({ leases, collector, uploads, registries });
     this.#events = events;
     this.#content = content;
     this.#layers = layers;
@@ -176,22 +187,46 @@ export class Engine {
     this.#importer = importer;
     this.#transfers = transfers;
     this.#uploads = uploads;
+    this.#store = store;
     this.#layout = layout;
-    this.app = createApp({
+    const id = storeId(db);
+    this.#id = id;
+    this.handler = createHandler({
       version,
       log,
-      images: new Images({ store, puller, pusher, remover, tagger, saver, loader, importer, remote, host }),
+      images: new Images({
+        usage: { store, content, layers, leases },
+        store,
+        puller,
+        pusher,
+        remover,
+        pruner,
+        tagger,
+        saver,
+        loader,
+        importer,
+        attestor,
+        remote,
+        copier,
+        publisher,
+        registries,
+        host,
+      }),
       events,
-      registries: () => this.#registryReports(),
+      storeId: id,
+      registries: {
+        reports: () => this.#registryReports(),
+        logIn: (registry, options) => registries.logIn(registry, options),
+      },
       hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
       system: new SystemInfo({
         version,
         gitCommit: build.commit,
         buildTime: build.time,
-        id: storeId(db),
+        id,
         dataRoot,
         config: () => systemConfig(this.#config),
-        images: () => db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0,
+        images: () => store.count(),
         eventSubscribers: () => events.subscribers,
         storeStatus: async () => [
           ['Layer Decompression', unpacker.inflater],
@@ -208,6 +243,7 @@ export class Engine {
    * missing is named and made again where it can be.
    */
   reconcile(): void {
+    this.#tell('start');
     this.#reconciling = this.#reconcile().catch((error: unknown) => {
       this.#log.error(`the store could not be brought in order: ${messageOf(error)}`);
     });
@@ -217,14 +253,17 @@ export class Engine {
     this.#config = config;
     this.#transfers.concurrency = config.maxConcurrentDownloads;
     this.#uploads.concurrency = config.maxConcurrentUploads;
+    this.#events.limits = eventLimits(config);
     this.#unpacker.concurrency = config.maxConcurrentDownloads;
     this.#registries.reconfigure(registryOptions(config, this.#version));
+    this.#tell('reload');
   }
 
   /** Ends what would go on by itself, so that the requests that wait for it end: event streams, transfers. */
   async interrupt(): Promise<void> {
     clearInterval(this.#timer);
     this.#restorer.stop();
+    this.#tell('stop');
     this.#events.close();
     await Promise.all([this.#transfers.close(), this.#uploads.close()]);
   }
@@ -238,6 +277,16 @@ export class Engine {
     await this.#layout.close();
   }
 
+  /** Tells of the daemon itself. On a full disk it starts and stops all the same. */
+  #tell(action: 'start' | 'reload' | 'stop'): void {
+    const attributes = { name: hostname(), version: this.#version };
+    try {
+      this.#events.append({ type: 'daemon', action, actor: this.#id, attributes });
+    } catch (error) {
+      this.#log.warn(`the ${action} of the daemon could not be logged as an event: ${messageOf(error)}`);
+    }
+  }
+
   async #reconcile(): Promise<void> {
     const missing = await this.#content.sweep((digest) => this.#leases.holds(digest));
     for (const digest of missing) this.#log.error('a stored blob is missing from the disk', { digest });
@@ -245,11 +294,15 @@ export class Engine {
     this.#collect();
     this.#layout.changed();
     await this.#restorer.restore();
+    // What was listed meanwhile was listed without the layers that have been restored.
+    this.#store.changed();
   }
 
   #collect(): void {
     const { blobs, layers } = this.#db.essential(() => {
       this.#leases.expire();
+      // By age, where nothing happens by which the log would be pruned.
+      this.#events.prune();
       return this.#collector.collectAll();
     });
     this.#content.sweepIngests((digest) => this.#leases.holds(digest));
@@ -287,6 +340,10 @@ function openListeners(config: Config): string[] {
 function storeId(db: Database): string {
   db.run(`INSERT OR IGNORE INTO fact (key, value) VALUES ('store id', ?)`, randomUUID());
   return db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'store id'`)?.value ?? '';
+}
+
+function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Config): EventLogLimits {
+  return { age: BigInt(eventsMaxAge) * NANOSECONDS_PER_MILLISECOND, events: eventsMaxCount, bytes: eventsMaxSize };
 }
 
 function systemConfig(config: Config) {

@@ -87,10 +87,62 @@ export interface DeleteItem {
   Deleted?: string;
 }
 
+/** What a prune removed (`ImagePruneResponse`). */
+export interface PruneReport {
+  ImagesDeleted: DeleteItem[];
+  /** Bytes of the disk. */
+  SpaceReclaimed: number;
+}
+
+/** What objects of one type take (`ImagesDiskUsage` and the like). Bytes are of the disk. */
+export interface UsageTotals<Item> {
+  /** Objects in use. */
+  ActiveCount: number;
+  TotalCount: number;
+  TotalSize: number;
+  /** Bytes that removing what is not in use frees. */
+  Reclaimable: number;
+  /** The objects, where they were asked for. */
+  Items?: Item[];
+}
+
+/** What takes space (`SystemDataUsageResponse`), of the types that were asked for. */
+export interface DiskUsage {
+  ImageUsage?: UsageTotals<ImageSummary>;
+  ContainerUsage?: UsageTotals<object>;
+  VolumeUsage?: UsageTotals<object>;
+  BuildCacheUsage?: UsageTotals<object>;
+}
+
 /** What a registry says of a reference (`DistributionInspect`). */
 export interface DistributionInspect {
   Descriptor: Descriptor;
   Platforms: Platform[];
+}
+
+/** A repository that a search found (`ImageSearchResponseItem`). */
+export interface SearchResult {
+  /** With its registry, unless that is Docker Hub. */
+  name: string;
+  description: string;
+  is_official: boolean;
+  is_automated: boolean;
+  star_count: number;
+}
+
+/** An in-toto statement attached to an image (`AttestationStatement`). */
+export interface AttestationStatement {
+  Descriptor: Descriptor;
+  PredicateType: string;
+  /** The statement itself, where it was asked for. */
+  Statement?: Record<string, unknown>;
+}
+
+/** What a login came to (`AuthResponse`). */
+export interface LoginResult {
+  Status: string;
+  /** What is to be kept in place of the password; empty where it is the password that has to be. */
+  IdentityToken?: string;
 }
 
 /** A daemon's version (`SystemVersion`). */
@@ -126,8 +178,43 @@ export interface LayerReport {
   sharedWith: string[];
 }
 
+/** What refers to an image in its registry, `GET /layerd/images/{name}/referrers`. */
+export interface ReferrerReport {
+  /** The repository that was asked. */
+  repository: string;
+  /** The manifest or index that they refer to. */
+  digest: Digest;
+  /** Their descriptors, as the registry has them. */
+  referrers: Descriptor[];
+}
+
+/** How many there are of something, and the bytes of the disk that they take. */
+export interface Amount {
+  count: number;
+  size: number;
+}
+
+/** What takes space in the store, `GET /layerd/usage`. */
+export interface UsageReport {
+  /** Blobs and EROFS images that images hold, each counted once. */
+  images: Amount;
+  /** Interrupted pulls, and what they have left for a resume. */
+  interrupted: Amount;
+  /** Pulls, pushes, loads and saves under way, and what they hold that is not part of an image. */
+  underWay: Amount;
+}
+
 /** A registry's pull limit as it last told it, `GET /layerd/registries`. */
 export interface RegistryReport {
   registry: string;
   rateLimit?: { limit: number; remaining: number; source?: string; at: string };
+}
+
+/** A manifest or index as it was put into its registry, `PUT /layerd/manifests/{name}`. */
+export interface PublishedManifest {
+  mediaType: string;
+  digest: Digest;
+  size: number;
+  /** Digests of the manifests that were brought over from other repositories first. */
+  brought: Digest[];
 }

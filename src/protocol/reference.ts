@@ -38,6 +38,7 @@ const TAG = String.raw`\w[\w.-]{0,127}`;
 const DIGEST = '[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}';
 
 const FULL_REFERENCE = new RegExp(`^(?:(${DOMAIN})/)?(${PATH})(?::(${TAG}))?(?:@(${DIGEST}))?$`);
+const FULL_DOMAIN = new RegExp(`^${DOMAIN}$`);
 const FULL_TAG = new RegExp(`^${TAG}$`);
 /** What go-digest accepts as a digest's form, before it looks at the algorithm. */
 const DIGEST_FORM = /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
@@ -132,6 +133,30 @@ export function familiarString(reference: Reference): string {
 export function storableDigest(digest: string): Digest {
   if (isDigest(digest)) return digest;
   throw invalid(`cannot use digest ${digest}: content is kept by SHA-256 alone, name it by its sha256 digest`);
+}
+
+/**
+ * The registry that the server address of a login names: `HOST[:PORT]`, or a URL of it, by which older clients know Docker
+ * Hub, which no address means, too.
+ */
+export function parseServerAddress(text: string): string {
+  const host = text.replace(/^https?:\/\//, '').split('/', 1)[0] ?? '';
+  if (text === '' || host === LEGACY_DEFAULT_REGISTRY) return DEFAULT_REGISTRY;
+  if (FULL_DOMAIN.test(host)) return host;
+  throw invalid(`${JSON.stringify(text)} is not the address of a registry: expected HOST or HOST:PORT`);
+}
+
+/** What to search for where: a term that begins with a registry's host and a slash is for that registry. */
+export function splitSearchTerm(term: string): { registry: string; rest: string } {
+  if (term.includes('://')) {
+    throw invalid(`invalid repository name: repository name (${term}) should not have a scheme`);
+  }
+  const [first = '', ...others] = term.split('/');
+  const isHost = others.length > 0 && (first === 'localhost' || /[.:]/.test(first));
+  const registry = isHost ? parseServerAddress(first) : DEFAULT_REGISTRY;
+  const rest = isHost ? others.join('/') : term;
+  const isOfficial = registry === DEFAULT_REGISTRY && rest.startsWith(OFFICIAL_NAMESPACE);
+  return { registry, rest: isOfficial ? rest.slice(OFFICIAL_NAMESPACE.length) : rest };
 }
 
 /** The registry and the path of a canonical name, as the store keeps it. */

@@ -541,13 +541,17 @@ describe('layerctl', () => {
     for (const args of [
       ['inspect', '--layers', 'redis:7'],
       ['manifest', 'inspect', 'redis:7'],
+      ['copy', 'redis:7', 'localhost:5000/redis:7'],
+      ['pull', '-q', '--all-platforms', 'redis:7'],
     ]) {
-      const { err, status } = await run(context, () => undefined, args);
+      const { err, status, seen } = await run(context, () => undefined, args);
       assert.match(
         err,
-        /^layerctl: the engine at unix:\/\/\S+ is not layerd but scripted, and does not tell of \w+ .*\n$/,
+        /^layerctl: the engine at unix:\/\/\S+ is not layerd but scripted, and does not (tell of|copy|pull) \w+ .*\n$/,
       );
       assert.equal(status, 1);
+      // It would pull one platform and not say so.
+      assert.ok(seen.every(({ path }) => path !== '/images/create'));
     }
   });
 

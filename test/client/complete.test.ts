@@ -23,9 +23,27 @@ describe('completion', () => {
     [['im'], ['images', 'import', 'image']],
     [
       ['image', ''],
-      ['pull', 'push', 'ls', 'list', 'inspect', 'history', 'tag', 'rm', 'remove', 'save', 'load', 'import'],
+      [
+        'pull',
+        'push',
+        'ls',
+        'list',
+        'inspect',
+        'history',
+        'tag',
+        'rm',
+        'remove',
+        'prune',
+        'save',
+        'load',
+        'import',
+        'copy',
+      ],
     ],
-    [['manifest', ''], ['inspect']],
+    [
+      ['manifest', ''],
+      ['create', 'annotate', 'inspect', 'push', 'rm'],
+    ],
     [
       ['images', '--f'],
       ['--filter', '--format'],
@@ -107,7 +125,7 @@ complete_line 'layerctl image '
       'latest',
       '5000/app:1',
       'json',
-      'pull push ls list inspect history tag rm remove save load import',
+      'pull push ls list inspect history tag rm remove prune save load import copy',
       '',
     ]);
   });

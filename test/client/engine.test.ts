@@ -55,7 +55,11 @@ describe('the client', () => {
     await Array.fromAsync(client.pull('localhost:5000/a@sha256:'.concat('0'.repeat(64))));
     await Array.fromAsync(client.pull('team/app', { allTags: true }));
     await client.layers('redis:7');
+    await client.referrers('team/app:1', { platform: 'linux/arm64', artifactType: 'application/spdx+json' });
     await client.registries();
+    await client.search('redis', { limit: 5, filters: { stars: ['3'] } });
+    await client.attestations('redis:7', { platform: 'linux/amd64', types: ['a', 'b'], statement: true });
+    await client.logIn({ username: 'ann', password: 's3cret' });
     assert.deepEqual(
       engine.seen.map(({ method, path, query }) => `${method} ${path}?${decodeURIComponent(query.toString())}`),
       [
@@ -68,7 +72,11 @@ describe('the client', () => {
         `POST /images/create?fromImage=localhost:5000/a&tag=sha256:${'0'.repeat(64)}`,
         'POST /images/create?fromImage=team/app',
         'GET /layerd/images/redis:7/layers?',
+        'GET /layerd/images/team/app:1/referrers?platform={"os":"linux","architecture":"arm64"}&artifactType=application/spdx+json',
         'GET /layerd/registries?',
+        'GET /images/search?term=redis&limit=5&filters={"stars":["3"]}',
+        'GET /images/redis:7/attestations?platform={"os":"linux","architecture":"amd64"}&type=a&type=b&statement=1',
+        'POST /auth?',
       ],
     );
   });
@@ -83,6 +91,18 @@ describe('the client', () => {
     assert.deepEqual(JSON.parse(Buffer.from(header, 'base64url').toString()), auth);
   });
 
+  it('logs in where an engine says so without a body', async (context) => {
+    let account: unknown;
+    const engine = await scriptedEngine(context, async ({ body }, response) => {
+      account = JSON.parse(await body());
+      response.writeHead(204).end();
+    });
+    await using client = new LayerdClient({ host: engine.host });
+    assert.deepEqual(await client.logIn({ username: 'ann', password: 's3cret' }), { Status: 'Login Succeeded' });
+    assert.deepEqual(account, { username: 'ann', password: 's3cret' });
+    assert.equal(engine.seen[0]?.headers['x-registry-auth'], undefined);
+  });
+
   it('refuses what the daemon is too old for, before asking', async (context) => {
     const engine = await scriptedEngine(context, () => undefined, '1.40');
     await using client = new LayerdClient({ host: engine.host });
@@ -90,6 +110,7 @@ describe('the client', () => {
       client.inspect('a', { platform: 'linux/amd64' }),
       /needs API version 1\.49; the daemon speaks 1\.40/,
     );
+    await assert.rejects(client.attestations('a'), /needs API version 1\.55; the daemon speaks 1\.40/);
     assert.deepEqual(engine.seen, []);
   });
 

@@ -4,9 +4,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { runCli } from '../../src/client/cli.ts';
 import type { ExitStatus } from '../../src/client/commands/command.ts';
+import type { Outcome } from '../support/process.ts';
 
 /** A request as the scripted engine saw it, its path without the version. */
 export interface Seen {
@@ -15,6 +17,8 @@ export interface Seen {
   readonly version: string | undefined;
   readonly query: URLSearchParams;
   readonly headers: IncomingMessage['headers'];
+  /** The whole body. */
+  readonly body: () => Promise<string>;
 }
 
 export interface ScriptedEngine {
@@ -46,7 +50,14 @@ export async function scriptedEngine(
     const url = new URL(request.url ?? '', 'http://engine');
     const [, version, path = ''] = /^(?:\/v([\d.]+))?(\/.*)$/.exec(url.pathname) ?? [];
     const { method = '', headers } = request;
-    const call: Seen = { method, path: decodeURIComponent(path), version, query: url.searchParams, headers };
+    const call: Seen = {
+      method,
+      path: decodeURIComponent(path),
+      version,
+      query: url.searchParams,
+      headers,
+      body: () => text(request),
+    };
     if (path === '/_ping') {
       response.writeHead(200, { 'Api-Version': apiVersion, Ostype: 'linux', Server: 'scripted' }).end();
       return;
@@ -126,4 +137,10 @@ export async function layerctl(argv: readonly string[], options: CliOptions = {}
     now: () => options.now ?? Date.parse('2026-01-15T12:00:00Z'),
   });
   return { status, out: stdout.text, err: stderr.text };
+}
+
+/** Runs it within this process against a daemon: for tests that call it often, of what the daemon does. */
+export async function layerctlAt(env: NodeJS.ProcessEnv, args: readonly string[]): Promise<Outcome> {
+  const { status, out, err } = await layerctl(args, { env });
+  return { code: status, signal: null, stdout: out, stderr: err };
 }

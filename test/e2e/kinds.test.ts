@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { shortId } from '../../src/protocol/digest.ts';
+import type { AttestationStatement } from '../../src/protocol/engine.ts';
 import { MediaType } from '../../src/protocol/media-types.ts';
 import type { Descriptor, Manifest } from '../../src/protocol/oci.ts';
 import {
@@ -71,6 +72,20 @@ describe('images of every kind', { skip: needs('docker', 'docker-registry') }, (
     await accepted('listed:1', index([own]));
     await accepted('attested:1', index([attestation(own), own], { format: 'oci' }), own.id);
     await accepted('nested:1', index([index([own], { format: 'oci' })], { format: 'oci' }));
+  });
+
+  it('tell what attests to them, once they are pulled', async () => {
+    const own = image({ format: 'oci', layers: [await layer([{ name: 'own' }])] });
+    const attested = attestation(own);
+    await stack.push('attested:1', index([own, attested], { format: 'oci' }));
+    succeeded(await stack.daemon.docker('pull', stack.ref('attested:1')));
+    const path = `/v1.56/images/${stack.ref('attested:1')}/attestations`;
+    const answer = await stack.daemon.request(`${path}?statement=1`);
+    const [found, ...others] = answer.json<AttestationStatement[]>();
+    assert.deepEqual(others, []);
+    assert.equal(found?.PredicateType, 'https://slsa.dev/provenance/v0.2');
+    const statement = attested.blobs.find(({ digest }) => digest === found.Descriptor.digest);
+    assert.deepEqual(found.Statement, JSON.parse(statement?.bytes.toString() ?? ''));
   });
 
   it('are pulled: an empty layer, the same layer twice, no layer at all', async () => {

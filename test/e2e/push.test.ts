@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import Docker from 'dockerode';
+import { hexOf } from '../../src/protocol/digest.ts';
 import {
   attestation,
   bulk,
@@ -12,6 +13,7 @@ import {
   layer,
   LINUX_AMD64,
   LINUX_ARM64,
+  noise,
   type TestImage,
   type TestLayer,
 } from '../support/images.ts';
@@ -243,6 +245,73 @@ describe('docker push', { skip: needs('docker', 'docker-registry', 'skopeo') }, 
       assert.equal(manifests.at(-1), 'PUT /v2/whole/manifests/1');
       assert.equal(manifests.length, 4);
     });
+  });
+
+  describe('by layerctl', () => {
+    const layerctl = (...args: string[]): ReturnType<typeof stack.daemon.layerctl> =>
+      stack.daemon.layerctl('push', ...args);
+
+    it('says each layer’s fate, the digest, and at the end the name', async () => {
+      await docker('tag', stack.ref('team/app:1'), to('ctl/app'));
+      const lines = linesOf(succeeded(await layerctl(to('ctl/app'))));
+      assert.deepEqual(lines.slice(0, 2), [
+        'Using default tag: latest',
+        `The push refers to repository [${to('ctl/app')}]`,
+      ]);
+      for (const { digest } of [base, top]) assert.ok(lines.includes(`${digest.slice(7, 19)}: Pushed`));
+      assert.equal(lines.at(-1), `latest: digest: ${app.digest} size: ${app.bytes.length}`);
+      assert.equal(await raw('ctl/app:latest'), app.bytes.toString());
+      assert.equal(succeeded(await layerctl('-q', to('ctl/app'))), `${to('ctl/app:latest')}\n`);
+    });
+
+    it('pushes all tags with -a, or one platform', async () => {
+      await docker('tag', stack.ref('team/app:1'), to('ctl/all:1'));
+      await docker('tag', stack.ref('team/app:1'), to('ctl/all:2'));
+      assert.equal(succeeded(await layerctl('-q', '-a', to('ctl/all'))), `${to('ctl/all')}\n`);
+      for (const tag of ['1', '2']) assert.equal(await raw(`ctl/all:${tag}`), app.bytes.toString());
+      const platform = `${HOST_PLATFORM.os}/${HOST_PLATFORM.architecture}`;
+      succeeded(await layerctl('--platform', platform, to('ctl/all:1')));
+    });
+
+    it('exits with 1 for what is not stored or refused, and with 2 for what is no name', async () => {
+      assert.match(failed(await layerctl(to('ctl/nothing:1'))), /does not exist locally with the tag/);
+      assert.match(failed(await layerctl('-a', to('ctl/app:1')), 2), /neither a tag nor a digest/);
+      assert.match(failed(await layerctl('Ctl/App'), 2), /must be lowercase/);
+      assert.deepEqual(proxy.seen, []);
+      await docker('tag', stack.ref('team/app:1'), to('ctl/refused:1'));
+      proxy.inject({ method: 'POST', answer: { status: 403, body: '{"errors":[{"code":"DENIED","message":"no"}]}' } });
+      assert.match(failed(await layerctl(to('ctl/refused:1'))), /^layerctl: denied: no/m);
+    });
+
+    it('lets go of the upload after Ctrl-C', async () => {
+      const gate = Promise.withResolvers<undefined>();
+      proxy.inject({ method: 'PATCH', until: gate.promise });
+      await docker('tag', stack.ref('team/app:1'), to('ctl/interrupted:1'));
+      await using client = stack.daemon.client('layerctl', 'push', to('ctl/interrupted:1'));
+      await proxy.until('the upload', (seen) => seen.some(({ method }) => method === 'PATCH'));
+      const { code, stderr } = await client.kill('SIGINT');
+      assert.deepEqual([code, stderr.includes('interrupted')], [130, true]);
+      await proxy.until('the upload to be cancelled', (seen) => seen.some(({ method }) => method === 'DELETE'));
+      gate.resolve(undefined);
+    });
+  });
+
+  it('goes on after a connection that breaks in the middle of a layer', async () => {
+    proxy.inject({ method: 'PATCH', times: 1, cutRequestAfter: 1_000_000 });
+    await docker('tag', stack.ref('team/app:1'), to('broken/app:1'));
+    await docker('push', to('broken/app:1'));
+    assert.equal(await raw('broken/app:1'), app.bytes.toString());
+  });
+
+  it('refuses to push what is damaged on the disk, and puts no manifest', async () => {
+    const own = await bulk('damaged', 1_500_000);
+    await stack.push('damaged:1', image({ layers: [own] }));
+    await docker('pull', '-q', stack.ref('damaged:1'));
+    await docker('tag', stack.ref('damaged:1'), to('damaged:1'));
+    await writeFile(join(stack.daemon.dataRoot, 'blobs/sha256', hexOf(own.digest)), noise('other', own.bytes.length));
+    assert.match(failed(await stack.daemon.docker('push', to('damaged:1'))), /digest/);
+    assert.ok(proxy.seen.every(({ path }) => !path.includes('/manifests/1')));
+    await docker('rmi', stack.ref('damaged:1'), to('damaged:1'));
   });
 
   it('is done by dockerode too', async () => {

@@ -175,7 +175,11 @@ export function index(
 /** An attestation manifest about an image, as BuildKit puts it into an index beside the image. */
 export function attestation(about: TestImage): TestImage {
   const statement = blobOf(
-    JSON.stringify({ _type: 'https://in-toto.io/Statement/v0.1', predicateType: 'https://slsa.dev/provenance/v0.2' }),
+    JSON.stringify({
+      _type: 'https://in-toto.io/Statement/v0.1',
+      predicateType: 'https://slsa.dev/provenance/v0.2',
+      subject: [{ name: 'image', digest: { sha256: about.digest.slice('sha256:'.length) } }],
+    }),
   );
   const platform = { os: 'unknown', architecture: 'unknown' };
   const config = blobOf(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [statement.digest] } }));
@@ -209,6 +213,20 @@ export function artifact(artifactType: string, content: readonly Buffer[] = []):
     layers: blobs.map((blob) => descriptor(blob, 'application/octet-stream')),
   };
   return finish(manifest, { blobs: [config, ...blobs], id: config.digest });
+}
+
+/** An index of what refers to a manifest, each with its type, as registries and the clients that push them keep it. */
+export function referrersIndex(referrers: readonly (readonly [TestImage, string])[]): TestImage {
+  const document: Index = {
+    schemaVersion: 2,
+    mediaType: MediaType.ociIndex,
+    manifests: referrers.map(([each, artifactType]) => ({
+      ...descriptor(each, each.mediaType),
+      artifactType,
+      annotations: { about: artifactType },
+    })),
+  };
+  return finish(document, { children: referrers.map(([each]) => each), id: digestOf(''), blobs: [] });
 }
 
 /** A manifest of the old schema 1; a registry refuses to store it, so a proxy has to serve it. */

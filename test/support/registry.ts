@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { makeCertificate, type KeyPair } from './certificates.ts';
 import type { Namespace } from './namespace.ts';
 import { Running, scratch } from './process.ts';
-import { startTokenServer, type TokenServer } from './tokens.ts';
+import { startTokenServer, type TokenServer, type TokenServerOptions } from './tokens.ts';
 
 /** The account that a registry with `htpasswd` or `tokenAuth` knows. */
 export const ACCOUNT = { username: 'layer', password: 'correct horse battery staple' } as const;
@@ -16,7 +16,7 @@ export interface RegistryOptions {
   /** Ask for {@link ACCOUNT} by Basic authentication. */
   readonly htpasswd?: boolean;
   /** Ask for bearer tokens, which the token server gives to {@link ACCOUNT} and, for pulls, to anybody. */
-  readonly tokenAuth?: boolean | { readonly expiresIn?: number; readonly anonymousPull?: boolean };
+  readonly tokenAuth?: boolean | Pick<TokenServerOptions, 'expiresIn' | 'anonymousPull' | 'refreshTokens'>;
   /** Keep the storage of another registry instead of a new one. */
   readonly storage?: string;
   /** Where it listens. Default: a free port of 127.0.0.1. */

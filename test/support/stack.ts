@@ -10,9 +10,9 @@ import type { Outcome } from './process.ts';
 import { startProxy, type Proxy } from './proxy.ts';
 import { startRegistry, type Registry, type RegistryOptions } from './registry.ts';
 
-/** How long the first bytes of a blob may take to reach the disk, and how often they are looked for. */
-const INGEST_TIMEOUT_MS = 20_000;
-const INGEST_POLL_MS = 10;
+/** How long something may take that a test waits for, and how often it is looked for. */
+const TIMEOUT_MS = 20_000;
+const POLL_MS = 10;
 
 /** A registry, the proxy in front of it and a daemon that pulls through it. */
 export interface Stack extends AsyncDisposable {
@@ -130,14 +130,19 @@ export async function beginPull(stack: Stack, name: string, blob: Blob): Promise
 /** Waits until bytes of the blob have reached the disk. */
 export async function untilArriving({ dataRoot }: Daemon, { digest }: Blob): Promise<void> {
   const ingest = join(dataRoot, 'ingest', hexOf(digest));
-  const deadline = Date.now() + INGEST_TIMEOUT_MS;
-  const arrived = async (): Promise<boolean> =>
+  await until(`bytes of ${digest} to arrive`, () =>
     stat(ingest).then(
       ({ size }) => size > 0,
       () => false,
-    );
-  while (!(await arrived())) {
-    assert.ok(Date.now() < deadline, `nothing of ${digest} arrived`);
-    await sleep(INGEST_POLL_MS);
+    ),
+  );
+}
+
+/** Waits until it is so. */
+export async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + TIMEOUT_MS;
+  while (!(await isSo())) {
+    assert.ok(Date.now() < deadline, `waited in vain for ${what}`);
+    await sleep(POLL_MS);
   }
 }

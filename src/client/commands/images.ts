@@ -16,22 +16,26 @@ interface Options {
   readonly tree?: boolean;
 }
 
-const NONE = '<none>';
+/** Shown where there is no name. */
+export const NONE = '<none>';
+
+/** The fields of {@link imageRow}. */
+export const IMAGE_HEADINGS: RowFormat['headings'] = {
+  Containers: 'CONTAINERS',
+  CreatedAt: 'CREATED AT',
+  CreatedSince: 'CREATED',
+  Digest: 'DIGEST',
+  ID: 'IMAGE ID',
+  Repository: 'REPOSITORY',
+  SharedSize: 'SHARED SIZE',
+  Size: 'SIZE',
+  Tag: 'TAG',
+  UniqueSize: 'UNIQUE SIZE',
+  VirtualSize: 'SIZE',
+};
 
 const ROW: RowFormat = {
-  headings: {
-    Containers: 'CONTAINERS',
-    CreatedAt: 'CREATED AT',
-    CreatedSince: 'CREATED',
-    Digest: 'DIGEST',
-    ID: 'IMAGE ID',
-    Repository: 'REPOSITORY',
-    SharedSize: 'SHARED SIZE',
-    Size: 'SIZE',
-    Tag: 'TAG',
-    UniqueSize: 'UNIQUE SIZE',
-    VirtualSize: 'SIZE',
-  },
+  headings: IMAGE_HEADINGS,
   table: '{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}',
 };
 const ROW_WITH_DIGEST: RowFormat = { ...ROW, table: ROW.table.replace('{{.ID}}', '{{.Digest}}\t{{.ID}}') };
@@ -58,7 +62,7 @@ export const images: Run<Options> = async (context, [name], options) => {
   const list = await client.images({ all: options.all, digests: withDigests, sharedSize, filters, signal });
   const rows = list.flatMap((image) =>
     namesOf(image, withDigests, options.digests === true).map((names) =>
-      rowOf(image, names, options.trunc !== false, context.now()),
+      imageRow(image, names, options.trunc !== false, context.now()),
     ),
   );
   await out.lines(format.lines(rows));
@@ -72,7 +76,7 @@ interface Names {
 }
 
 /** One row for each tag, and with digests for each digest of its repository; digests without a tag have their own. */
-function namesOf(image: ImageSummary, withDigests: boolean, rowPerDigest: boolean): Names[] {
+export function namesOf(image: ImageSummary, withDigests: boolean, rowPerDigest: boolean): Names[] {
   const tags = image.RepoTags.filter((name) => name !== '<none>:<none>').map((name) =>
     splitAt(name, name.lastIndexOf(':')),
   );
@@ -101,7 +105,8 @@ function splitAt(text: string, position: number): [string, string] {
   return position < 0 ? [text, NONE] : [text.slice(0, position), text.slice(position + 1)];
 }
 
-function rowOf(image: ImageSummary, names: Names, truncates: boolean, now: number): Record<string, string> {
+/** An image under one of its names, for a list. */
+export function imageRow(image: ImageSummary, names: Names, truncates: boolean, now: number): Record<string, string> {
   const isSharedKnown = image.SharedSize >= 0;
   return {
     Containers: image.Containers < 0 ? 'N/A' : String(image.Containers),

@@ -1,10 +1,10 @@
 import type { RegistryReport } from '../../protocol/engine.ts';
 import type { SystemInfo } from '../engine.ts';
-import { EngineError } from '../errors.ts';
 import { DocumentFormat } from '../format/format.ts';
 import { binarySize } from '../format/units.ts';
 import { packageVersion } from '../package.ts';
 import { Exit, type Context, type Run } from './command.ts';
+import { unlessUnknown } from './own.ts';
 
 /** `layerctl info`. */
 export const info: Run<{ readonly format?: string }> = async (context, _args, options) => {
@@ -31,12 +31,7 @@ export const info: Run<{ readonly format?: string }> = async (context, _args, op
 
 /** layerd's registries; other engines have no such list. */
 async function registriesOf({ client, signal }: Context): Promise<RegistryReport[]> {
-  try {
-    return await client.registries({ signal });
-  } catch (error) {
-    if (error instanceof EngineError && (error.kind === 'not-found' || error.kind === 'not-implemented')) return [];
-    throw error;
-  }
+  return (await unlessUnknown(() => client.registries({ signal }))) ?? [];
 }
 
 /** What is printed of the system: its field, and its name for people. */

@@ -7,10 +7,12 @@ import { stringify } from '../json.ts';
 import type { Context, ExitStatus, Run } from './command.ts';
 import { forEachName } from './each.ts';
 
-interface Options {
+export interface InspectOptions {
   readonly format?: string;
   readonly platform?: string;
   readonly layers?: boolean;
+  readonly referrers?: boolean;
+  readonly artifactType?: string;
   readonly trunc?: boolean;
 }
 
@@ -29,7 +31,12 @@ const OPTIONAL_FIELDS = [
 ];
 
 /** `layerctl inspect`. */
-export const inspect: Run<Options> = async (context, names, options) => {
+export const inspect: Run<InspectOptions> = async (context, names, options) => {
+  if (options.referrers === true) {
+    const { inspectReferrers } = await import('./referrers.ts');
+    return inspectReferrers(context, names, options);
+  }
+  if (options.artifactType !== undefined) throw new LayerdError('invalid', '--artifact-type needs --referrers');
   if (options.layers === true) return inspectLayers(context, names, options);
   const { client, out, signal } = context;
   const { platform } = options;
@@ -48,7 +55,7 @@ export const inspect: Run<Options> = async (context, names, options) => {
   });
 };
 
-async function inspectLayers(context: Context, names: readonly string[], options: Options): Promise<ExitStatus> {
+async function inspectLayers(context: Context, names: readonly string[], options: InspectOptions): Promise<ExitStatus> {
   const { client, out, signal } = context;
   if (options.platform !== undefined) throw new LayerdError('invalid', '--layers and --platform exclude each other');
   const format = options.format === undefined ? undefined : new DocumentFormat(options.format);

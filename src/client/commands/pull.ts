@@ -7,6 +7,7 @@ import { PlainView, type ProgressView } from '../progress/view.ts';
 import { Exit, type Context, type Run } from './command.ts';
 
 interface Options {
+  readonly allPlatforms?: boolean;
   readonly allTags?: boolean;
   readonly platform?: string;
   readonly quiet?: boolean;
@@ -19,14 +20,18 @@ export const pull: Run<Options> = async (context, [name = ''], options) => {
   if (options.allTags === true && (parsed.tag !== undefined || parsed.digest !== undefined)) {
     throw new LayerdError('invalid', 'with --all-tags the name must have neither a tag nor a digest');
   }
+  if (options.allPlatforms === true && options.platform !== undefined) {
+    throw new LayerdError('invalid', '--all-platforms and --platform exclude each other');
+  }
   const reference = options.allTags === true ? parsed : withDefaultTag(parsed);
   const isQuiet = options.quiet === true;
   if (!isQuiet && reference !== parsed) await out.line(`Using default tag: ${reference.tag ?? ''}`);
   const view = isQuiet ? undefined : await createView(context);
   try {
     const auth = await credentialsFor(context, name);
-    const { allTags, platform } = options;
-    for await (const message of client.pull(name, { allTags, platform, auth, signal })) await view?.show(message);
+    const { allTags, allPlatforms, platform } = options;
+    const messages = client.pull(name, { allTags, allPlatforms, platform, auth, signal });
+    for await (const message of messages) await view?.show(message);
     await view?.end();
   } catch (error) {
     if (signal.reason instanceof Interruption && signal.aborted) {
@@ -48,14 +53,19 @@ export async function createView({ out }: Context): Promise<ProgressView> {
   return new TerminalView(out);
 }
 
+/** The user's credentials for the registry of an image reference. */
+export function credentialsFor(context: Context, reference: string): Promise<RegistryAuth | undefined> {
+  return credentialsForRegistry(context, parseReference(reference).registry);
+}
+
 /**
- * The user's credentials for the reference's registry. A helper that cannot be asked is warned of, and no reason to
+ * The user's credentials for a registry. A helper that cannot be asked is warned of, and no reason to
  * fail: most images need no credentials, and where they are needed the registry says so.
  */
-export async function credentialsFor(context: Context, reference: string): Promise<RegistryAuth | undefined> {
+export async function credentialsForRegistry(context: Context, registry: string): Promise<RegistryAuth | undefined> {
   const config = await DockerConfig.load(context.configDirectory, context.env);
   try {
-    return await config.forReference(reference, context.signal);
+    return await config.forRegistry(registry, context.signal);
   } catch (error) {
     if (!(error instanceof LayerdError) || error.kind !== 'unavailable') throw error;
     await context.err.line(`layerctl: ${messageOf(error)}; going on without credentials`);

@@ -1,4 +1,4 @@
-import type { CommandSpec, OptionSpec } from './command.ts';
+import type { ArgumentSpec, CommandSpec, OptionSpec } from './command.ts';
 
 const FORMAT_DOCUMENT: OptionSpec = {
   flags: '-f, --format <FORMAT>',
@@ -12,6 +12,11 @@ const FORMAT_LIST: OptionSpec = {
 };
 const NO_TRUNC: OptionSpec = { flags: '--no-trunc', description: 'Do not shorten IDs and texts' };
 const QUIET_IDS: OptionSpec = { flags: '-q, --quiet', description: 'Show IDs alone' };
+const INSECURE: OptionSpec = {
+  flags: '--insecure',
+  description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
+};
+const LIST: ArgumentSpec = { name: 'MANIFEST_LIST', description: 'Name of the list' };
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -32,6 +37,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { name: 'NAME[:TAG|@DIGEST]', description: 'Image, or with --all-tags repository, to pull', completes: 'image' },
     ],
     options: [
+      { flags: '--all-platforms', description: 'Pull every platform of the image' },
       { flags: '-a, --all-tags', description: 'Pull every tag of the repository' },
       {
         flags: '--platform <PLATFORM>',
@@ -44,6 +50,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl pull redis:7', 'a tag of Docker Hub’s redis'],
       ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
       ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
+      ['layerctl pull --all-platforms debian:12', 'for all of them, to save or push the whole image'],
     ],
     load: async () => (await import('./pull.ts')).pull,
   },
@@ -101,7 +108,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ["layerctl images --filter reference='*/team/*'", 'images of one namespace'],
       ["layerctl images --format '{{.Repository}}:{{.Tag}}'", 'names alone'],
       ["layerctl images --format 'table {{.ID}}\\t{{.SharedSize}}\\t{{.UniqueSize}}'", 'what each shares with others'],
-      ['layerctl rmi $(layerctl images -q -f dangling=true)', 'remove images without a name'],
+      ['layerctl images -f dangling=true', 'images without a tag, which layerctl prune removes'],
     ],
     load: async () => (await import('./images.ts')).images,
   },
@@ -112,7 +119,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Shows images as JSON. With --layers shows for each layer its three identities (the diff ID of its content, the ' +
       'layer digest of the blob as transferred, the chain ID of the stack up to it), its sizes, its media type, and ' +
-      'which other images share it.',
+      'which other images share it. With --referrers asks the registry that has the image what refers to it.',
     args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
     options: [
       FORMAT_DOCUMENT,
@@ -122,13 +129,16 @@ export const COMMANDS: readonly CommandSpec[] = [
         completes: PLATFORMS,
       },
       { flags: '--layers', description: 'Show the layers, and which images share them' },
-      { flags: '--no-trunc', description: 'With --layers, do not shorten digests' },
+      { flags: '--referrers', description: 'Show what refers to the image in its registry: signatures, SBOMs' },
+      { flags: '--artifact-type <TYPE>', description: 'With --referrers, show only artifacts of that type' },
+      { flags: '--no-trunc', description: 'With --layers and --referrers, do not shorten digests' },
     ],
     examples: [
       ["layerctl inspect -f '{{.Os}}/{{.Architecture}}' redis:7", 'one line for scripts'],
       ["layerctl inspect -f '{{range .Config.Env}}{{println .}}{{end}}' redis:7", 'its environment'],
       ['layerctl inspect --layers redis:7', 'what it is made of and shares'],
       ["layerctl inspect --layers -f '{{range .}}{{println .chainId}}{{end}}' redis:7", 'chain IDs alone'],
+      ['layerctl inspect --referrers registry.example.com/team/app:1', 'its signatures and SBOMs'],
     ],
     load: async () => (await import('./inspect.ts')).inspect,
   },
@@ -199,6 +209,32 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl rmi -f 4a5f6b18f769', 'an image with all its names'],
     ],
     load: async () => (await import('./remove.ts')).remove,
+  },
+  {
+    paths: ['prune', 'image prune'],
+    group: IMAGES,
+    summary: 'Remove images that nothing uses',
+    description:
+      'Removes dangling images, which have no tag, and what interrupted pulls have left; with --all every image that no ' +
+      'container uses. What is being pulled, pushed, saved or loaded stays. Tells what was removed, and how much space ' +
+      'that freed on the disk.',
+    args: [],
+    options: [
+      { flags: '-a, --all', description: 'Remove all images that are not in use, not just dangling ones' },
+      {
+        flags: '--filter <KEY=VALUE>',
+        description: 'Remove only what matches, and nothing of interrupted pulls: label, label!, until',
+        repeatable: true,
+        completes: ['label=', 'label!=', 'until='],
+      },
+      { flags: '-f, --force', description: 'Do not ask for confirmation; needed where there is no terminal' },
+    ],
+    examples: [
+      ['layerctl prune', 'images that newer ones have taken the tag from'],
+      ['layerctl prune -a -f --filter until=720h', 'in a cron job: what was built more than 30 days ago'],
+      ["layerctl prune -a --filter 'label!=keep'", 'all but what is labelled'],
+    ],
+    load: async () => (await import('./prune.ts')).prune,
   },
   {
     paths: ['save', 'image save'],
@@ -298,16 +334,137 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./import.ts')).importImage,
   },
   {
-    paths: ['manifest inspect'],
+    paths: ['login'],
     group: REGISTRIES,
-    summary: 'Show a manifest or index as its registry serves it',
-    description: 'Asks the registry, through the daemon and with this user’s credentials. Nothing is pulled.',
-    args: [{ name: 'NAME[:TAG|@DIGEST]', description: 'Image in a registry', completes: 'image' }],
+    summary: 'Log in to a registry',
+    description:
+      'Tries the account at the registry, through the daemon, and keeps it as docker does: in the credential helper that ' +
+      'config.json names, else in config.json itself. Where the registry gives an identity token, that is kept instead ' +
+      'of the password. Without a SERVER it is Docker Hub. Without options it tries what is kept, then asks.',
+    args: [{ name: 'SERVER', description: 'Registry, as HOST or HOST:PORT', optional: true }],
+    options: [
+      { flags: '-u, --username <NAME>', description: 'User name' },
+      { flags: '-p, --password <PASSWORD>', description: 'Password or token; others on this host can see it' },
+      { flags: '--password-stdin', description: 'Read the password or token from standard input' },
+    ],
+    examples: [
+      ['layerctl login registry.example.com:5000', 'ask for user name and password'],
+      ['layerctl login -u ann --password-stdin registry.example.com < token', 'from a script'],
+    ],
+    load: async () => (await import('./login.ts')).login,
+  },
+  {
+    paths: ['logout'],
+    group: REGISTRIES,
+    summary: 'Log out from a registry',
+    description: 'Forgets the account that is kept for the registry, Docker Hub’s without a SERVER.',
+    args: [{ name: 'SERVER', description: 'Registry, as HOST or HOST:PORT', optional: true }],
+    options: [],
+    examples: [['layerctl logout registry.example.com:5000', 'forget that account']],
+    load: async () => (await import('./logout.ts')).logout,
+  },
+  {
+    paths: ['search'],
+    group: REGISTRIES,
+    summary: 'Search a registry for repositories',
+    description:
+      'Searches Docker Hub. A term that begins with a registry’s host and a slash searches that registry; one without a ' +
+      'search of its own is searched for repositories that have the term in their path.',
+    args: [{ name: 'TERM', description: 'What to look for, after a registry’s host and a slash there' }],
     options: [
       {
-        flags: '--insecure',
-        description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
+        flags: '-f, --filter <KEY=VALUE>',
+        description: 'Show only what matches: is-official, stars',
+        repeatable: true,
+        completes: ['is-official=true', 'is-official=false', 'stars='],
       },
+      FORMAT_LIST,
+      { flags: '--limit <NUMBER>', description: 'Show so many at most: 1 to 100, 25 if not given' },
+      { flags: '--no-trunc', description: 'Do not shorten descriptions' },
+    ],
+    examples: [
+      ['layerctl search --filter is-official=true redis', 'official images of Docker Hub'],
+      ['layerctl search registry.example.com:5000/', 'all repositories of a registry'],
+      ["layerctl search --format '{{.Name}}' registry.example.com:5000/team/", 'names for scripts'],
+    ],
+    load: async () => (await import('./search.ts')).search,
+  },
+  {
+    paths: ['copy', 'image copy'],
+    group: REGISTRIES,
+    summary: 'Copy an image from one registry to another',
+    description:
+      'Copies an image, with all of its platforms and attestations, through the daemon and byte for byte, so that all ' +
+      'digests survive. Only what the target lacks is sent; within one registry nothing is. Nothing is stored on the way.',
+    args: [
+      { name: 'SOURCE[:TAG|@DIGEST]', description: 'Image in a registry', completes: 'image' },
+      { name: 'TARGET[:TAG]', description: 'Its new name', completes: 'image' },
+    ],
+    options: [
+      {
+        flags: '--platform <PLATFORM>',
+        description: 'Copy only that platform, as an image of its own: os/arch[/variant]',
+        completes: PLATFORMS,
+      },
+      { flags: '-q, --quiet', description: 'Print nothing but the name of the copy' },
+    ],
+    examples: [
+      ['layerctl copy debian:12 registry.example.com:5000/mirror/debian:12', 'into a registry of your own'],
+      ['layerctl copy registry.example.com/app:rc registry.example.com/app:1.0', 'give it another name there'],
+    ],
+    load: async () => (await import('./copy.ts')).copy,
+  },
+  {
+    paths: ['manifest create'],
+    group: REGISTRIES,
+    summary: 'Begin a list of manifests, for several platforms under one name',
+    description:
+      'Begins a list of manifests that are in the registry of its name, each with the platform that its image states. ' +
+      'It is kept in a file of this user until it is pushed.',
+    args: [LIST, { name: 'MANIFEST', description: 'Image in a registry', variadic: true, completes: 'image' }],
+    options: [{ flags: '-a, --amend', description: 'Add to a list that is begun already' }, INSECURE],
+    examples: [
+      ['layerctl manifest create team/app:1 team/app:1-amd64 team/app:1-arm64', 'a list of two'],
+      ['layerctl manifest create -a team/app:1 team/app:1-s390x', 'a third one'],
+    ],
+    load: async () => (await import('./manifest-list.ts')).createList,
+  },
+  {
+    paths: ['manifest annotate'],
+    group: REGISTRIES,
+    summary: 'Say for which platform a manifest of a begun list is',
+    args: [LIST, { name: 'MANIFEST', description: 'Manifest in it, as it was named', completes: 'image' }],
+    options: [
+      {
+        flags: '--arch <ARCH>',
+        description: 'Architecture',
+        completes: ['386', 'amd64', 'arm', 'arm64', 'ppc64le', 'riscv64', 's390x'],
+      },
+      { flags: '--os <OS>', description: 'Operating system', completes: ['linux', 'windows', 'darwin', 'freebsd'] },
+      {
+        flags: '--os-features <FEATURES>',
+        description: 'Features of the operating system that it needs, parted by commas',
+        repeatable: true,
+      },
+      { flags: '--os-version <VERSION>', description: 'Version of the operating system' },
+      { flags: '--variant <VARIANT>', description: 'Variant of the architecture', completes: ['v5', 'v6', 'v7', 'v8'] },
+    ],
+    examples: [['layerctl manifest annotate --arch arm --variant v7 team/app:1 team/app:1-arm', 'which ARM it is for']],
+    load: async () => (await import('./manifest-list.ts')).annotateManifest,
+  },
+  {
+    paths: ['manifest inspect'],
+    group: REGISTRIES,
+    summary: 'Show a manifest or index as its registry serves it, or a list that is begun',
+    description:
+      'Asks the registry, through the daemon and with this user’s credentials; nothing is pulled. A list of that name ' +
+      'that is begun and not pushed goes before.',
+    args: [
+      { name: 'NAME[:TAG|@DIGEST]', description: 'Image in a registry, or begun list', completes: 'image' },
+      { name: 'MANIFEST', description: 'Of a begun list that manifest', optional: true, completes: 'image' },
+    ],
+    options: [
+      INSECURE,
       { flags: '-v, --verbose', description: 'Show each manifest of an index, with descriptors and platforms' },
     ],
     examples: [
@@ -315,6 +472,27 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl manifest inspect -v debian:12', 'and the manifest of each'],
     ],
     load: async () => (await import('./manifest.ts')).inspectManifest,
+  },
+  {
+    paths: ['manifest push'],
+    group: REGISTRIES,
+    summary: 'Push a list that is begun, and print its digest',
+    description:
+      'Puts the list into its repository. Manifests that other repositories of the registry have are taken over from ' +
+      'there first.',
+    args: [LIST],
+    options: [INSECURE, { flags: '-p, --purge', description: 'Forget the begun list afterwards' }],
+    examples: [['layerctl manifest push -p team/app:1', 'and forget it']],
+    load: async () => (await import('./manifest-list.ts')).pushList,
+  },
+  {
+    paths: ['manifest rm'],
+    group: REGISTRIES,
+    summary: 'Forget lists that are begun',
+    args: [{ ...LIST, variadic: true }],
+    options: [],
+    examples: [['layerctl manifest rm team/app:1', 'one list']],
+    load: async () => (await import('./manifest-list.ts')).removeLists,
   },
   {
     paths: ['events', 'system events'],
@@ -340,6 +518,25 @@ export const COMMANDS: readonly CommandSpec[] = [
       ["layerctl events --format '{{.TimeNano}} {{.Action}} {{.Actor.ID}}'", 'fields for scripts'],
     ],
     load: async () => (await import('./events.ts')).events,
+  },
+  {
+    paths: ['df', 'system df'],
+    group: DAEMON,
+    summary: 'Show what takes space on the disk',
+    description:
+      'Shows what images take, what interrupted pulls have left for a resume, and what is under way, in bytes of the disk. ' +
+      'What several images share is counted once.',
+    args: [],
+    options: [
+      FORMAT_LIST,
+      { flags: '-v, --verbose', description: 'Show each image, with what it shares and what is its own' },
+    ],
+    examples: [
+      ['layerctl df', 'how much there is, and how much prune -a would free'],
+      ['layerctl df -v', 'which images take it'],
+      ["layerctl df --format '{{.Type}} {{.Size}}'", 'fields for scripts'],
+    ],
+    load: async () => (await import('./df.ts')).df,
   },
   {
     paths: ['info', 'system info'],
@@ -391,12 +588,12 @@ export const COMMANDS: readonly CommandSpec[] = [
 
 /** What the words before the subcommand stand for, in help. */
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
-  manifest: { summary: 'Show manifests and indexes in registries', group: REGISTRIES },
+  manifest: { summary: 'Commands on manifests: annotate, create, inspect, push, rm', group: REGISTRIES },
   image: {
-    summary: 'Commands on images: ls, inspect, history, import, load, pull, push, rm, save, tag',
+    summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
-  system: { summary: 'Commands on the daemon: events, info', group: 'As docker groups them' },
+  system: { summary: 'Commands on the daemon: df, events, info', group: 'As docker groups them' },
 };
 
 /** Options before the command. */

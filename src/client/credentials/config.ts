@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 import { parseReference } from '../../protocol/reference.ts';
 import type { RegistryAuth } from '../engine.ts';
-import { askHelper } from './helper.ts';
+import { changeAuths, readConfigFile, type AuthEntry, type ConfigFile } from './file.ts';
+import { askHelper, eraseFromHelper, storeInHelper } from './helper.ts';
 
 /** The name Docker Hub's credentials are kept under, for it and for every older client. */
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
@@ -12,56 +12,33 @@ const DOCKER_HUB = 'docker.io';
 /** The user name under which helpers keep identity tokens. */
 const TOKEN_USER = '<token>';
 
-interface AuthEntry {
-  readonly auth?: string;
-  readonly username?: string;
-  readonly password?: string;
-  readonly identitytoken?: string;
-  readonly registrytoken?: string;
-}
-
-interface ConfigFile {
-  readonly auths?: Readonly<Record<string, AuthEntry>>;
-  readonly credsStore?: string;
-  readonly credHelpers?: Readonly<Record<string, string>>;
-}
-
 /** The directory of docker's client configuration: DOCKER_CONFIG, otherwise `~/.docker`. */
 export function configDirectory(env: NodeJS.ProcessEnv): string {
   const named = env['DOCKER_CONFIG'];
   return named !== undefined && named !== '' ? named : join(homedir(), '.docker');
 }
 
+/** The name that a registry's credentials are kept under, which is the server address of its login. */
+export function keyOf(registry: string): string {
+  return registry === DOCKER_HUB ? DOCKER_HUB_KEY : registry;
+}
+
 /** Docker's client configuration, as far as it holds credentials. Nothing of it is ever shown. */
 export class DockerConfig {
   readonly #file: ConfigFile;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #path: string | undefined;
 
-  constructor(file: ConfigFile, env: NodeJS.ProcessEnv = process.env) {
+  constructor(file: ConfigFile, env: NodeJS.ProcessEnv = process.env, path?: string) {
     this.#file = file;
     this.#env = env;
+    this.#path = path;
   }
 
   /** Reads `config.json` of the directory; without one there are no credentials. Throws `invalid` if it is no JSON. */
   static async load(directory: string, env: NodeJS.ProcessEnv = process.env): Promise<DockerConfig> {
     const path = join(directory, 'config.json');
-    let text: string;
-    try {
-      text = await readFile(path, 'utf8');
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return new DockerConfig({}, env);
-      throw new LayerdError('unavailable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-    }
-    let file: unknown;
-    try {
-      file = JSON.parse(text);
-    } catch {
-      // The parser's message quotes the text, which holds secrets.
-      throw new LayerdError('invalid', `${path} is not valid JSON; correct it, or log in again with 'docker login'`);
-    }
-    if (typeof file !== 'object' || file === null) throw new LayerdError('invalid', `${path} must hold a JSON object`);
-    return new DockerConfig(file, env);
+    return new DockerConfig(await readConfigFile(path), env, path);
   }
 
   /** The credentials for the registry of an image reference; undefined when there are none. */
@@ -74,10 +51,9 @@ export class DockerConfig {
    * file. Rejects when a helper that is configured cannot be asked.
    */
   async forRegistry(registry: string, signal?: AbortSignal): Promise<RegistryAuth | undefined> {
-    const key = registry === DOCKER_HUB ? DOCKER_HUB_KEY : registry;
-    const { credHelpers, credsStore } = this.#file;
-    const helper = credHelpers?.[key] ?? credHelpers?.[registry] ?? credsStore;
-    if (helper !== undefined && helper !== '') {
+    const key = keyOf(registry);
+    const helper = this.#helperOf(registry);
+    if (helper !== undefined) {
       const found = await askHelper(helper, key, { env: this.#env, signal });
       if (found === undefined) return undefined;
       const { username, secret } = found;
@@ -87,6 +63,58 @@ export class DockerConfig {
     }
     const entry = this.#entry(key);
     return entry === undefined ? undefined : authOf(entry, key);
+  }
+
+  /**
+   * Keeps a registry's credentials: in the helper that is configured for it, else in the file. Says the file where it
+   * keeps them as they are, for everybody to read who can read it.
+   */
+  async store(registry: string, auth: RegistryAuth, signal?: AbortSignal): Promise<string | undefined> {
+    const key = keyOf(registry);
+    const { username = '', password = '', identitytoken = '' } = auth;
+    const helper = this.#helperOf(registry);
+    const path = this.#writable();
+    if (helper !== undefined) {
+      const isToken = identitytoken !== '';
+      const kept = { username: isToken ? TOKEN_USER : username, secret: isToken ? identitytoken : password };
+      await storeInHelper(helper, key, kept, { env: this.#env, signal });
+      // What the file kept before goes; the empty entry is how docker knows that there is a login.
+      await changeAuths(path, (auths) => ({ ...auths, [key]: {} }));
+      return undefined;
+    }
+    const entry: AuthEntry = {
+      auth: Buffer.from(`${username}:${identitytoken === '' ? password : ''}`).toString('base64'),
+      ...(identitytoken === '' ? {} : { identitytoken }),
+    };
+    await changeAuths(path, (auths) => ({ ...auths, [key]: entry }));
+    return path;
+  }
+
+  /** Forgets a registry's credentials, in its helper and in the file; says whether there were any. */
+  async erase(registry: string, signal?: AbortSignal): Promise<boolean> {
+    const key = keyOf(registry);
+    const helper = this.#helperOf(registry);
+    const isSameHost = (name: string): boolean => hostOf(name) === hostOf(key);
+    const isInFile = Object.keys(this.#file.auths ?? {}).some(isSameHost);
+    const isInHelper =
+      helper !== undefined && (await eraseFromHelper(helper, key, { env: this.#env, signal })) === 'erased';
+    if (isInFile) {
+      await changeAuths(this.#writable(), (auths) =>
+        Object.fromEntries(Object.entries(auths).filter(([name]) => !isSameHost(name))),
+      );
+    }
+    return isInFile || isInHelper;
+  }
+
+  #helperOf(registry: string): string | undefined {
+    const { credHelpers, credsStore } = this.#file;
+    const helper = credHelpers?.[keyOf(registry)] ?? credHelpers?.[registry] ?? credsStore;
+    return helper === '' ? undefined : helper;
+  }
+
+  #writable(): string {
+    if (this.#path !== undefined) return this.#path;
+    throw new LayerdError('invalid', 'credentials cannot be kept in a configuration that was read from no file');
   }
 
   /** The file's entry of that name, or one that was written as a URL of the same host by an older client. */

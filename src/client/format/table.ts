@@ -25,6 +25,14 @@ export function pad(text: string, columns: number): string {
   return text + ' '.repeat(Math.max(0, columns - width(text)));
 }
 
+/**
+ * Text that strangers wrote, on one line and in one cell: a newline would begin a row, a tab a cell, and a terminal would
+ * obey escape sequences.
+ */
+export function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
+}
+
 /** The text's characters (code points), which a position in a terminal stands for. */
 export function characters(text: string): string[] {
   return Array.from(text);

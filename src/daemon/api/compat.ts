@@ -51,8 +51,10 @@ const ZERO_SECONDS = -62_135_596_800;
 const createdSeconds = (created: number | undefined, version: ApiVersion): number =>
   created ?? (version < 44 ? ZERO_SECONDS : 0);
 
+/** Before this version a list said of no image how many containers it has. */
+const UNCOUNTED: Change = { since: 51, undo: (body) => ({ ...body, Containers: -1 }) };
+
 const SUMMARY: readonly Change[] = [
-  { since: 51, undo: (body) => ({ ...body, Containers: -1 }) },
   { since: 48, undo: (body) => without(body, 'Descriptor') },
   { since: 44, undo: (body) => ({ ...body, VirtualSize: body['Size'] }) },
   {
@@ -66,7 +68,11 @@ const SUMMARY: readonly Change[] = [
 
 /** An image in a list (`ImageSummary`). */
 export const imageSummary = (body: ListedSummary, version: ApiVersion): Body =>
-  goBack({ ...body, Created: createdSeconds(body.Created, version) }, version, SUMMARY);
+  goBack({ ...body, Created: createdSeconds(body.Created, version) }, version, [UNCOUNTED, ...SUMMARY]);
+
+/** The same among what takes space, where containers have always been counted: there are none. */
+export const usedImage = (body: ListedSummary, version: ApiVersion): Body =>
+  goBack({ ...body, Created: createdSeconds(body.Created, version), Containers: 0 }, version, SUMMARY);
 
 /** Fields of an image's config that were present, empty, in versions that had not begun to leave them out. */
 const CONFIG_BEFORE_52: Body = {
@@ -196,7 +202,7 @@ const EVENT: readonly Change[] = [
 
 /** Whether a version knows an event at all. */
 export const knowsEvent = (event: Event, version: ApiVersion): boolean =>
-  version >= 46 || !(event.type === 'image' && event.action === 'create');
+  event.type !== 'layer' && (version >= 46 || !(event.type === 'image' && event.action === 'create'));
 
 /** An event (`EventMessage`) as JSON text. Its nanoseconds, too large for a JavaScript number, are written digit by digit. */
 export function eventText(event: Event, version: ApiVersion): string {

@@ -1,17 +1,18 @@
 import type { IncomingMessage } from 'node:http';
-import { finished } from 'node:stream/promises';
-import { LayerdError } from '../../protocol/errors.ts';
+import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { parseServerAddress } from '../../protocol/reference.ts';
 import type { Credentials } from '../registry/registry.ts';
+import { readBody } from './body.ts';
 
 /** Credentials in a body, in bytes: 64 KiB. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /**
- * The credentials of X-Registry-Auth: base64url (or, from some clients, plain base64) of a JSON object. Clients send
+ * The credentials of X-Registry-Auth, or of another header of its form: base64url (or, from some clients, plain base64) of a JSON object. Clients send
  * the header empty, as `{}` or malformed when they have none, and dockerd takes all of those for anonymous; so do we.
  */
-export function credentialsOf(request: IncomingMessage): Credentials | undefined {
-  const header = request.headers['x-registry-auth'];
+export function credentialsOf(request: IncomingMessage, name = 'x-registry-auth'): Credentials | undefined {
+  const header = request.headers[name];
   if (typeof header !== 'string' || header === '') return undefined;
   return credentialsIn(decode(header));
 }
@@ -22,7 +23,7 @@ export function credentialsOf(request: IncomingMessage): Credentials | undefined
  */
 export async function pushCredentials(request: IncomingMessage): Promise<Credentials | undefined> {
   if (request.headers['x-registry-auth'] !== undefined) return credentialsOf(request);
-  const body = await bodyOf(request);
+  const body = (await readBody(request, MAX_BODY_BYTES))?.toString() ?? '';
   let fields: unknown;
   try {
     fields = JSON.parse(body);
@@ -36,19 +37,59 @@ export async function pushCredentials(request: IncomingMessage): Promise<Credent
   return credentialsIn(typeof fields === 'object' && fields !== null ? (fields as Record<string, unknown>) : {});
 }
 
-/** A short body as text; what is longer than any credentials is cut, and then no JSON. */
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  if (request.readableEnded) return '';
-  const chunks: Buffer[] = [];
-  let size = 0;
-  // Beside the reader that discards every body: it must not be taken over.
-  request.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  });
-  request.resume();
-  await finished(request, { writable: false });
-  return Buffer.concat(chunks).toString();
+/** What a login asks for: an account at a registry. */
+export interface Login {
+  readonly registry: string;
+  readonly credentials: Credentials;
+}
+
+const LOGIN_FIELDS: readonly string[] = [
+  'username',
+  'password',
+  'auth',
+  'serveraddress',
+  'identitytoken',
+  'registrytoken',
+];
+
+/** The login in a body (`AuthConfig`). Throws `invalid`, naming the field that is wrong. */
+export async function loginOf(request: IncomingMessage): Promise<Login> {
+  const fields = parseFields((await readBody(request, MAX_BODY_BYTES))?.toString() ?? '');
+  if (fields === undefined) {
+    throw new LayerdError('invalid', 'the body is not an account: expected a JSON object with username and password');
+  }
+  for (const name of LOGIN_FIELDS) {
+    const value = fields[name] ?? '';
+    if (typeof value !== 'string') throw new LayerdError('invalid', `field ${name}: expected a string`);
+  }
+  const credentials = credentialsIn(fields) ?? {};
+  const { username, password, identityToken, registryToken } = credentials;
+  if (identityToken === undefined && registryToken === undefined) {
+    const missing = username === undefined ? 'username' : password === undefined ? 'password' : undefined;
+    if (missing !== undefined) {
+      throw new LayerdError(
+        'invalid',
+        `field ${missing}: missing; expected username and password, or an identitytoken`,
+      );
+    }
+  }
+  try {
+    return { registry: parseServerAddress(text(fields['serveraddress']) ?? ''), credentials };
+  } catch (error) {
+    throw new LayerdError('invalid', `field serveraddress: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** A JSON object; undefined for anything else. */
+function parseFields(json: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function credentialsIn(fields: Record<string, unknown>): Credentials | undefined {
@@ -64,13 +105,8 @@ function credentialsIn(fields: Record<string, unknown>): Credentials | undefined
 }
 
 function decode(header: string): Record<string, unknown> {
-  try {
-    // Node's decoder of base64 takes both alphabets.
-    const value: unknown = JSON.parse(Buffer.from(header, 'base64').toString());
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
+  // Node's decoder of base64 takes both alphabets.
+  return parseFields(Buffer.from(header, 'base64').toString()) ?? {};
 }
 
 /** `auth` holds base64 of `username:password`, as in the client's config file. */

@@ -42,7 +42,7 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
 }
 
 /** Resolves when the connection takes more, or is gone. */
-function drained({ response, signal }: Call): Promise<void> {
+export function drained({ response, signal }: Call): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       response.off('drain', done);
@@ -67,7 +67,7 @@ const OBJECT_FILTERS = [
   'secret',
   'config',
 ] as const;
-const EVENT_FILTERS: readonly string[] = [...OBJECT_FILTERS, 'event', 'image', 'label', 'scope', 'type'];
+export const EVENT_FILTERS: readonly string[] = [...OBJECT_FILTERS, 'event', 'image', 'label', 'scope', 'type'];
 
 /** Actions that go on with a detail after a colon and are found without it. */
 const DETAILED_ACTIONS: ReadonlySet<string> = new Set(['health_status', 'exec_create', 'exec_start', 'exec_die']);

@@ -36,10 +36,11 @@ export function refuseBrowsers(request: IncomingMessage, hostNames: readonly str
 }
 
 /** The operations that read the body of their request themselves. */
-const READERS: ReadonlySet<string> = new Set(['POST /images/load', 'POST /images/create']);
+const READERS: readonly RegExp[] = [/^POST \/images\/load$/, /^POST \/images\/create$/, /^PUT \/layerd\/manifests\//];
 
 /** Whether the operation reads the body of its request; `path` has neither version nor query. */
-export const readsBody = (method: string, path: string): boolean => READERS.has(`${method} ${path}`);
+export const readsBody = (method: string, path: string): boolean =>
+  READERS.some((reader) => reader.test(`${method} ${path}`));
 
 /**
  * Reads and discards the body of a request, which few endpoints take: a client that sends one all the same, such as a

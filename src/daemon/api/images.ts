@@ -1,19 +1,31 @@
 import type { Router } from 'express';
-import { isKind, LayerdError } from '../../protocol/errors.ts';
+import { LayerdError } from '../../protocol/errors.ts';
 import { parseFilters, type Filters } from '../images/filters.ts';
-import { IMAGE_FILTERS } from '../images/list.ts';
+import { IMAGE_FILTERS, PRUNE_FILTERS } from '../images/image-filter.ts';
+import { SEARCH_FILTERS } from '../images/search.ts';
 import type { PushRequest } from '../images/push.ts';
-import { familiarName, parseImageAndTag, parseReference, withTag, type Reference } from '../../protocol/reference.ts';
+import {
+  familiarName,
+  parseImageAndTag,
+  parseReference,
+  splitSearchTerm,
+  withTag,
+  type Reference,
+} from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { importImage } from './import.ts';
 import { imageName } from './names.ts';
-import { flag, named, platform, platforms } from './parameters.ts';
+import { flag, integer, named, platform, platforms } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { streamed } from './streamed.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
+
+/** Results of a search that may be asked for, and how many there are where nobody says: Docker Hub's and dockerd's. */
+const SEARCH_LIMITS = { min: 1, max: 100 };
+const DEFAULT_SEARCH_LIMIT = 25;
 
 /** The operations of the Engine API's tag "Image" that are served. */
 export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): Router {
@@ -29,12 +41,37 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         throw new LayerdError('invalid', 'conflicting options: identity requires manifests=1');
       }
       const list = await images.list({
+        all: flag(query, 'all'),
         filters: listFilters(call),
         sharedSize: version >= Since.sharedSize && flag(query, 'shared-size'),
         manifests,
         identity,
       });
       call.json(list.map((image) => imageSummary(image, version)));
+    }),
+  );
+
+  router.get(
+    '/images/search',
+    serve(async (call) => {
+      const { query, request, signal } = call;
+      const term = query.get('term') ?? '';
+      if (term.trim() === '') {
+        throw new LayerdError(
+          'invalid',
+          'parameter term: missing; expected what to search for, such as redis or registry.example.com/redis',
+        );
+      }
+      const { registry, rest } = named('term', () => splitSearchTerm(term));
+      const found = await images.search({
+        registry,
+        term: rest,
+        limit: integer(query, 'limit', SEARCH_LIMITS) ?? DEFAULT_SEARCH_LIMIT,
+        filters: parseFilters(query.get('filters') ?? '', SEARCH_FILTERS),
+        credentials: credentialsOf(request),
+        signal,
+      });
+      call.json(found);
     }),
   );
 
@@ -63,16 +100,23 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     }),
   );
 
-  // `noprune` keeps untagged parents, which only classic builds leave behind: there are none to prune.
   router.delete(
     '/images/*name',
     serve(async (call) => {
       const { query, version } = call;
       const items = await images.remove(nameOf(call), {
         force: flag(query, 'force'),
+        noPrune: flag(query, 'noprune'),
         platforms: version < Since.deletePlatforms ? [] : platforms(query, 'platforms'),
       });
       call.json(items);
+    }),
+  );
+
+  router.post(
+    '/images/prune',
+    serve(async (call) => {
+      call.json(await images.prune(parseFilters(call.query.get('filters') ?? '', PRUNE_FILTERS), call.signal));
     }),
   );
 
@@ -91,7 +135,7 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
         return importImage(call, { images, log });
       discardBody(call.request, call.response);
       const request = pullRequest(call);
-      return streamed(call, log, (progress) => withoutPrompt(images.pull(request, progress)));
+      return streamed(call, log, (progress) => images.pull(request, progress));
     }),
   );
 
@@ -99,23 +143,11 @@ export function imageRoutes({ images, log }: Pick<ApiParts, 'images' | 'log'>): 
     '/images/*name/push',
     serve(async (call) => {
       const request = await pushRequest(call);
-      return streamed(call, log, (progress) => withoutPrompt(images.push(request, progress)));
+      return streamed(call, log, (progress) => images.push(request, progress));
     }),
   );
 
   return router;
-}
-
-/**
- * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
- * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
- */
-async function withoutPrompt(work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    throw isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
-  }
 }
 
 const nameOf = ({ request }: Call): string => imageName(request.params['name']);
@@ -157,9 +189,14 @@ function pullRequest(call: Call): PullRequest {
   const reference = parseImageAndTag(image, query.get('tag') ?? '');
   if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
   const specifier = version < Since.pullPlatform ? '' : (query.get('platform') ?? '');
+  const allPlatforms = flag(query, 'all-platforms');
+  if (allPlatforms && specifier !== '') {
+    throw new LayerdError('invalid', 'conflicting options: all-platforms and platform cannot both be set');
+  }
   return {
     reference,
     all: reference.tag === undefined && reference.digest === undefined,
+    allPlatforms,
     platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
     signal: call.signal,

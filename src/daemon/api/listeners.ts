@@ -11,12 +11,13 @@ import type { TlsFiles } from '../config/config.ts';
 import { formatHost, isLoopback, portOf, type Host } from '../config/host.ts';
 import type { Log } from '../log.ts';
 import { addressOf, selectPassed, type PassedSocket } from './activation.ts';
+import { wantsWebSocket } from './upgrades.ts';
 import { groupId, listenUnix } from './unix-socket.ts';
 
 /** What answers: requests, and connections that become something else (WebSockets, hijacked streams). */
 export interface Handler {
   readonly request: http.RequestListener;
-  readonly upgrade?: (request: http.IncomingMessage, socket: Duplex, head: Buffer) => void;
+  readonly upgrade: (request: http.IncomingMessage, socket: Duplex, head: Buffer) => void;
 }
 
 export interface ListenOptions {
@@ -220,6 +221,7 @@ function createServer(context: tls.TlsOptions | undefined, handler: Handler): ht
     headersTimeout: HEADERS_TIMEOUT,
     requestTimeout: REQUEST_TIMEOUT,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+    shouldUpgradeCallback: wantsWebSocket,
   };
   const server =
     context === undefined
@@ -228,7 +230,7 @@ function createServer(context: tls.TlsOptions | undefined, handler: Handler): ht
           .getBuiltinModule('node:https')
           .createServer({ ...context, ...limits, handshakeTimeout: HANDSHAKE_TIMEOUT });
   server.on('request', handler.request);
-  if (handler.upgrade !== undefined) server.on('upgrade', handler.upgrade);
+  server.on('upgrade', handler.upgrade);
   return server;
 }
 

@@ -28,6 +28,22 @@ export function platforms(query: URLSearchParams, name: string): Platform[] {
   return query.getAll(name).map((text) => named(name, () => decodePlatform(text)));
 }
 
+/** A whole number within bounds; undefined where the parameter is missing or empty. */
+export function integer(
+  query: URLSearchParams,
+  name: string,
+  { min, max }: { min: number; max: number },
+): number | undefined {
+  const text = query.get(name) ?? '';
+  if (text === '') return undefined;
+  const value = /^-?\d{1,9}$/.test(text) ? Number(text) : NaN;
+  if (value >= min && value <= max) return value;
+  throw new LayerdError(
+    'invalid',
+    `parameter ${name}: ${quote(text)} is outside the range of [${min}, ${max}]: expected a number within it`,
+  );
+}
+
 /** A point in time in Unix nanoseconds; undefined where the parameter is missing or empty. */
 export function time(query: URLSearchParams, name: string): bigint | undefined {
   const text = query.get(name) ?? '';

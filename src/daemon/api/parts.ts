@@ -3,20 +3,32 @@ import type {
   DistributionInspect,
   ImageInspect,
   LayerReport,
+  ReferrerReport,
+  PruneReport,
+  PublishedManifest,
   RegistryReport,
+  SearchResult,
   VersionInfo,
 } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
-import type { Credentials, RemoteManifest } from '../registry/registry.ts';
+import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
+import type { AttestationRequest, Attestations } from '../images/attestations.ts';
+import type { Filters } from '../images/filters.ts';
+import type { CopyRequest } from '../images/copy.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
+import type { PublishRequest } from '../images/publish.ts';
 import type { PushRequest } from '../images/push.ts';
 import type { Digest } from '../../protocol/digest.ts';
 import type { ImportRequest as ImageImport } from '../images/import.ts';
 import type { LoadRequest } from '../images/load.ts';
+import type { ReferrersRequest } from '../images/referrers.ts';
+import type { SearchRequest } from '../images/search.ts';
+import type { Usage } from '../images/usage.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { SubscribedLog } from './subscriptions/subscription.ts';
 import type { EngineInfo } from './system-info.ts';
 
 /** What the API needs of the rest of the daemon. It translates between HTTP and these, and knows nothing else. */
@@ -25,10 +37,16 @@ export interface ApiParts {
   readonly version: string;
   readonly log: Log;
   readonly images: ImageOperations;
-  readonly events: Pick<EventLog, 'follow'>;
+  readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  /** What identifies the store, and with it its log of events. */
+  readonly storeId: string;
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
-  /** What registries last said of their limits. */
-  registries(): RegistryReport[];
+  readonly registries: {
+    /** What they last said of their limits. */
+    reports(): RegistryReport[];
+    /** Tries an account; says the identity token that is to take the password's place, if there is one. */
+    logIn(registry: string, options: RequestOptions): Promise<string | undefined>;
+  };
   /** Host names, besides IP addresses and names without a dot, by which a tcp listener without TLS may be addressed. */
   readonly hostNames: readonly string[];
 }
@@ -47,10 +65,20 @@ export interface ImageOperations {
   list(options: ListOptions): Result<ListedSummary[]>;
   inspect(name: string, options: { platform?: Platform | undefined; manifests: boolean }): Result<ImageInspect>;
   history(name: string, options: { platform?: Platform | undefined }): Result<HistoryStep[]>;
-  remove(name: string, options: { force: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  remove(name: string, options: { force: boolean; noPrune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
+  /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
+  prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
+  /** Tells what takes space; with `items` what each image does. */
+  usage(options: { items: boolean }): Promise<Usage>;
   /** Gives an image another name. */
   tag(name: string, reference: Reference): Result<void>;
   layers(name: string): Result<LayerReport[]>;
+  /** What attests to an image; to be disposed of once it is sent. */
+  attestations(name: string, request: AttestationRequest): Promise<Attestations>;
+  /** What refers to an image in its registry. */
+  referrers(name: string, request: ReferrersRequest): Promise<ReferrerReport>;
+  /** Repositories of a registry. */
+  search(request: SearchRequest): Promise<SearchResult[]>;
   /** Pulls a reference. An error before the first progress message becomes the answer's status. */
   pull(request: PullRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Pushes a tag, or all tags of a repository. An error before the first message becomes the answer's status. */
@@ -61,6 +89,10 @@ export interface ImageOperations {
   load(request: LoadRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Makes an image of a tar; resolves with its ID. An error before the first message becomes the answer's status. */
   import(request: ImportRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<Digest>;
+  /** Copies from registry to registry. An error before the first message becomes the answer's status. */
+  copy(request: CopyRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
+  /** Puts a manifest or index of the client's making into its registry. */
+  publish(request: PublishRequest): Promise<PublishedManifest>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,
@@ -81,6 +113,8 @@ export interface PullRequest {
   readonly reference: Reference;
   /** Neither a tag nor a digest was named: all tags. */
   readonly all: boolean;
+  /** Everything that an index lists; a parameter of layerd's own. */
+  readonly allPlatforms: boolean;
   /** `os[/arch[/variant]]`; undefined for the host's. */
   readonly platform: string | undefined;
   readonly credentials: Credentials | undefined;

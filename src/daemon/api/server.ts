@@ -1,12 +1,17 @@
 import express, { type Application, type RequestHandler } from 'express';
 import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
+import { attestationRoutes } from './attestations.ts';
+import { authRoutes } from './auth.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
+import type { Handler } from './listeners.ts';
+import { subscriptionRoutes } from './subscriptions/routes.ts';
+import { Upgrades } from './upgrades.ts';
 import { systemRoutes } from './system.ts';
 import { unservedError } from './unserved.ts';
 import { NEWEST, parseVersion, splitVersion, versionText } from './versions.ts';
@@ -15,7 +20,13 @@ import { NEWEST, parseVersion, splitVersion, versionText } from './versions.ts';
  * The Engine API and layerd's own endpoints, over whatever listener they are put on. A request passes the guards, is
  * given its {@link Call} with the version that its prefix names, and is routed without that prefix.
  */
-export function createApp(parts: ApiParts): Application {
+export function createHandler(parts: ApiParts): Handler {
+  const upgrades = new Upgrades();
+  const app = createApp(parts, upgrades);
+  return { request: app, upgrade: upgrades.listener(app) };
+}
+
+function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -24,10 +35,13 @@ export function createApp(parts: ApiParts): Application {
   app.use(admit(parts));
   app.use(refuseHead);
   app.use(systemRoutes(parts));
+  app.use(authRoutes(parts));
   app.use(archiveRoutes(parts));
   app.use(imageRoutes(parts));
+  app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
+  app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {
     throw unservedError(request.method, request.path);
   });

@@ -1,3 +1,4 @@
+import { isKind, LayerdError } from '../../protocol/errors.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { Call } from './call.ts';
 import { failureOf } from './errors.ts';
@@ -9,11 +10,12 @@ export type TellProgress = (message: ProgressMessage) => void | Promise<void>;
 
 /** Answers with the progress of the work, line by line; with a status if it fails before the first. */
 export async function streamed(call: Call, log: Log, work: (progress: TellProgress) => Promise<void>): Promise<void> {
+  const { signal } = call;
   const stream = new ProgressStream(call.response);
   try {
     await work((message) => stream.send(message));
   } catch (error) {
-    if (!stream.begun || call.signal.aborted) throw error;
+    if (!stream.begun || signal.aborted) throw withoutPrompt(error);
     stream.end(failureOf(error, call, log).message);
     return;
   }
@@ -37,4 +39,12 @@ export function streamedFrom(
       throw error;
     }
   });
+}
+
+/**
+ * Refused or missing credentials as 403: at a 401 of a pull the docker CLI asks for the account of Docker Hub, whichever
+ * registry it was, and waits for ever where nobody types. dockerd never answers a pull with 401.
+ */
+function withoutPrompt(error: unknown): unknown {
+  return isKind(error, 'unauthorized') ? new LayerdError('forbidden', error.message, { cause: error }) : error;
 }

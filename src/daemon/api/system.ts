@@ -1,11 +1,12 @@
 import type { Router } from 'express';
 import { newRouter, serve, type Call } from './call.ts';
 import { systemInfo } from './compat.ts';
+import { answerDiskUsage } from './disk-usage.ts';
 import { streamEvents } from './events.ts';
 import type { ApiParts } from './parts.ts';
 
 /** The operations of the Engine API's tag "System" that are served. */
-export function systemRoutes({ system, events }: Pick<ApiParts, 'system' | 'events'>): Router {
+export function systemRoutes({ system, events, images }: Pick<ApiParts, 'system' | 'events' | 'images'>): Router {
   const router = newRouter();
   // Express answers HEAD by the route of GET where there is none of its own.
   router.head('/_ping', serve(pingHeaders));
@@ -17,6 +18,10 @@ export function systemRoutes({ system, events }: Pick<ApiParts, 'system' | 'even
   router.get(
     '/info',
     serve(async (call) => call.json(systemInfo(await system.info(), call.version))),
+  );
+  router.get(
+    '/system/df',
+    serve((call) => answerDiskUsage(call, images)),
   );
   router.get(
     '/events',

@@ -48,16 +48,6 @@ const UNSERVED: Readonly<Record<string, string>> = {
     POST /build/cancel
     POST /session
     POST /grpc`,
-  'pruning images': `
-    POST /images/prune`,
-  'searching for images': `
-    GET /images/search`,
-  attestations: `
-    GET /images/**/attestations`,
-  'logging in to a registry': `
-    POST /auth`,
-  'data usage': `
-    GET /system/df`,
   volumes: `
     GET /volumes
     POST /volumes/create
@@ -147,6 +137,6 @@ export function unservedError(method: string, path: string): LayerdError {
   // By the words "not supported" `docker inspect` knows that it may go on with the next kind of object.
   return new LayerdError(
     'not-implemented',
-    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, imports, saves, lists, inspects and removes images, other operations are not supported`,
+    `layerd is an image daemon and does not serve ${known.area} (${method} ${path}); it pulls, pushes, tags, loads, imports, saves, lists, inspects, removes, prunes and searches images, and logs in to registries, other operations are not supported`,
   );
 }

@@ -50,10 +50,14 @@ export function parseVersion(text: string): ApiVersion {
   return minor;
 }
 
-/** The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. */
+/**
+ * The version from which on a parameter is understood; sent in an older one it is ignored, as by dockerd. An operation is
+ * refused before its version.
+ */
 export const Since = {
   pullPlatform: 32,
   sharedSize: 42,
+  usageTypes: 42,
   pushPlatform: 46,
   listManifests: 47,
   inspectManifests: 48,
@@ -62,7 +66,9 @@ export const Since = {
   loadPlatform: 48,
   inspectPlatform: 49,
   deletePlatforms: 50,
+  usageTotals: 52,
   identity: 54,
+  attestations: 55,
 } as const satisfies Record<string, ApiVersion>;
 
 /** From this version on the list of images no longer takes a reference as `filter`, beside `filters`. */

@@ -58,6 +58,7 @@ const none = () => undefined;
 const MAX_CONCURRENCY = 1000;
 const MAX_ATTEMPTS = 100;
 const MAX_SHUTDOWN_SECONDS = 24 * 60 * 60;
+const MAX_EVENTS = 100_000_000;
 
 export const options = {
   hosts: option<readonly Host[]>({
@@ -250,6 +251,38 @@ export const options = {
     help: 'How often a download is tried before its pull fails.',
     standard: () => 5,
     example: 5,
+  }),
+  eventsMaxAge: option<number>({
+    flag: '--events-max-age',
+    key: 'events-max-age',
+    type: value.duration,
+    reloadable: true,
+    heading: 'Events',
+    help: 'How long events are kept.',
+    standard: () => 720 * 3600 * 1000,
+    standardText: '720h',
+    example: '720h',
+  }),
+  eventsMaxCount: option<number>({
+    flag: '--events-max-count',
+    key: 'events-max-count',
+    type: value.integer(1, MAX_EVENTS),
+    reloadable: true,
+    heading: 'Events',
+    help: 'How many events are kept.',
+    standard: () => 100_000,
+    example: 100_000,
+  }),
+  eventsMaxSize: option<number>({
+    flag: '--events-max-size',
+    key: 'events-max-size',
+    type: value.size,
+    reloadable: true,
+    heading: 'Events',
+    help: 'Bytes of events that are kept: a number, or one with a unit such as 64m.',
+    standard: () => 64 * 1024 * 1024,
+    standardText: '64m',
+    example: '64m',
   }),
   logLevel: option<'debug' | 'info' | 'warn' | 'error' | 'fatal'>({
     flag: '-l, --log-level',

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { isAbsolute, normalize, resolve } from 'node:path';
 import { messageOf } from '../../protocol/errors.ts';
+import { parseDuration } from '../../protocol/time.ts';
 import { parseHost, type Host } from './host.ts';
 
 /** A kind of value that an option takes: how it is written as a flag, checked, and described to editors. */
@@ -117,6 +118,27 @@ export const hostAddress: ValueType<Host> = {
   ...text('address', parseHost),
   schema: { type: 'string', pattern: '^(unix:///.+|tcp://.*|fd://.*)$' },
 };
+
+const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
+
+/** A span of time such as 90s or 720h, as Go writes it, in milliseconds. */
+export const duration: ValueType<number> = text('duration', (value) => {
+  const nanoseconds = parseDuration(value);
+  if (nanoseconds === undefined || nanoseconds < NANOSECONDS_PER_MILLISECOND)
+    throw new Error('must be a span of time such as 90s or 720h');
+  return Number(nanoseconds / NANOSECONDS_PER_MILLISECOND);
+});
+
+/** Bytes of a number with a unit of 1024, as dockerd takes them. */
+const UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
+
+/** A size in bytes, or with a unit: 64m. */
+export const size: ValueType<number> = text('size', (value) => {
+  const [, number = '', unit = ''] = /^([0-9]{1,12})([bkmgt]?)$/.exec(value.toLowerCase()) ?? [];
+  const bytes = Number(number) * (UNITS[unit] ?? 1);
+  if (number === '' || bytes === 0) throw new Error('must be a size such as 64m, with b, k, m, g or t');
+  return bytes;
+});
 
 /** A user group, by name or number. */
 export const group = text('group', (value) => {

@@ -7,7 +7,12 @@ export interface Freed {
   readonly blobs: Digest[];
   /** Diff IDs. */
   readonly layers: Digest[];
+  /** Bytes of the disk. */
+  readonly bytes: number;
 }
+
+/** Deletes the EROFS images of layers, by diff ID, in the caller's transaction; returns the bytes that they took. */
+type RemoveLayers = (diffIds: readonly Digest[]) => number;
 
 /**
  * Removes what nothing holds: a blob that no image and no lease names, and a layer that no remaining blob unpacks to.
@@ -17,9 +22,9 @@ export interface Freed {
 export class GarbageCollector {
   readonly #db: Database;
   readonly #content: ContentStore;
-  readonly #removeLayers: (diffIds: readonly Digest[]) => void;
+  readonly #removeLayers: RemoveLayers;
 
-  constructor(options: { db: Database; content: ContentStore; removeLayers: (diffIds: readonly Digest[]) => void }) {
+  constructor(options: { db: Database; content: ContentStore; removeLayers: RemoveLayers }) {
     this.#db = options.db;
     this.#content = options.content;
     this.#removeLayers = options.removeLayers;
@@ -41,9 +46,20 @@ export class GarbageCollector {
       const layers = [...diffIds].filter(
         (diffId) => this.#db.get('SELECT 1 FROM layer_blob WHERE diff_id = ? LIMIT 1', diffId) === undefined,
       );
-      this.#content.remove(blobs);
-      this.#removeLayers(layers);
-      return { blobs, layers };
+      const bytes = this.#content.remove(blobs) + this.#removeLayers(layers);
+      return { blobs, layers, bytes };
+    });
+  }
+
+  /**
+   * Collects what a lease has named that nobody will come back for, together with what ingests have gathered of it. May be
+   * part of the caller's transaction.
+   */
+  abandon(digests: readonly Digest[]): Freed {
+    return this.#db.essential(() => {
+      const freed = this.collect(digests);
+      const partial = freed.blobs.map((digest) => this.#content.discardIngest(digest));
+      return { ...freed, bytes: partial.reduce((sum, bytes) => sum + bytes, freed.bytes) };
     });
   }
 

@@ -5,7 +5,7 @@ import type { Database } from '../metadata/database.ts';
 export const RESUME_WINDOW = 24 * 60 * 60 * 1000;
 
 /** Expiry of a lease whose pull is under way. A start treats it as interrupted, since its pull died with the daemon. */
-const UNDER_WAY = Number.MAX_SAFE_INTEGER;
+export const UNDER_WAY = Number.MAX_SAFE_INTEGER;
 
 /**
  * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at
@@ -36,6 +36,31 @@ export class Leases {
   /** Whether any lease names the digest. */
   holds(digest: Digest): boolean {
     return this.#db.get('SELECT 1 FROM lease_content WHERE digest = ? LIMIT 1', digest) !== undefined;
+  }
+
+  /** Whether something that is under way needs the digest. */
+  isInUse(digest: Digest): boolean {
+    const sql =
+      'SELECT 1 FROM lease_content JOIN lease ON lease.id = lease WHERE digest = ? AND expires_at = ? LIMIT 1';
+    return this.#db.get(sql, digest, UNDER_WAY) !== undefined;
+  }
+
+  /**
+   * Ends what interrupted pulls have kept, except where the same pull is under way again and may take it over. Part of the
+   * caller's transaction. Returns what they named.
+   */
+  endKept(): Digest[] {
+    return this.#db.transaction(() => {
+      const purpose = `substr(id, 1, instr(id, '#'))`;
+      const kept = `(SELECT id FROM lease WHERE expires_at <> ?1
+        AND ${purpose} NOT IN (SELECT ${purpose} FROM lease WHERE expires_at = ?1))`;
+      const digests = this.#db.all<{ digest: Digest }>(
+        `SELECT DISTINCT digest FROM lease_content WHERE lease IN ${kept}`,
+        UNDER_WAY,
+      );
+      this.#db.run(`DELETE FROM lease WHERE id IN ${kept}`, UNDER_WAY);
+      return digests.map((row) => row.digest);
+    });
   }
 
   /** Ends the leases whose time has passed; returns what they named. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
+import { filesOnDisk, onDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Blob } from './content.ts';
@@ -67,11 +68,24 @@ export class ContentStore {
   }
 
   /**
-   * Throws away what an ingest has gathered. The file moves away in this turn of the event loop, so that the caller, who
-   * has just found that nobody wants it, does not take it from a pull that begins a moment later.
+   * Throws away what an ingest has gathered, once the caller's transaction is committed; returns the bytes it takes on the
+   * disk. The file moves away in this turn of the event loop, so that the caller, who has just found that nobody wants it,
+   * does not take it from a pull that begins a moment later.
    */
-  discardIngest(digest: Digest): void {
-    discard(this.ingestPath(digest), this.#trashPath(digest));
+  discardIngest(digest: Digest): number {
+    const bytes = onDisk(this.ingestSize(digest));
+    this.#db.afterCommit(() => discard(this.ingestPath(digest), this.#trashPath(digest)));
+    return bytes;
+  }
+
+  /** What ingests have gathered, in bytes of the disk, by digest, and what archives that are being loaded have brought. */
+  async unfinished(): Promise<{ readonly ingests: ReadonlyMap<Digest, number>; readonly staged: number }> {
+    const ingests = await filesOnDisk(join(this.#root, 'ingest'));
+    const staged = await filesOnDisk(join(this.#root, 'staging'));
+    return {
+      ingests: new Map([...ingests].map(([name, bytes]) => [`sha256:${name}`, bytes])),
+      staged: [...staged.values()].reduce((sum, bytes) => sum + bytes, 0),
+    };
   }
 
   /** Reads a stored document (manifest, index, config) whole. */
@@ -130,15 +144,20 @@ export class ContentStore {
   }
 
   /**
-   * Deletes blobs: their rows now, in the caller's transaction; their files once that is committed. A file first moves
-   * to the trash, in the same turn of the event loop, so that a commit of the same digest by a pull that starts just
-   * after is not what gets deleted.
+   * Deletes blobs: their rows now, in the caller's transaction; their files once that is committed. Returns the bytes that
+   * they took on the disk. A file first moves to the trash, in the same turn of the event loop, so that a commit of the
+   * same digest by a pull that starts just after is not what gets deleted.
    */
-  remove(digests: readonly Digest[]): void {
-    for (const digest of digests) this.#db.run('DELETE FROM blob WHERE digest = ?', digest);
+  remove(digests: readonly Digest[]): number {
+    let bytes = 0;
+    for (const digest of digests) {
+      const row = this.#db.get<Pick<Blob, 'size'>>('DELETE FROM blob WHERE digest = ? RETURNING size', digest);
+      bytes += onDisk(row?.size ?? 0);
+    }
     this.#db.afterCommit(() => {
       for (const digest of digests) discard(this.path(digest), this.#trashPath(digest));
     });
+    return bytes;
   }
 
   /**

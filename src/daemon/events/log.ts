@@ -2,16 +2,16 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Event, EventType, NewEvent } from './event.ts';
 
-/** The log keeps at most this many events; the oldest go first. */
-export const MAX_EVENTS = 100_000;
-/** And none older than this: 30 days, in nanoseconds. */
-export const MAX_EVENT_AGE = 30n * 24n * 3600n * 1_000_000_000n;
 /** Every so many events are followed by a pruning, inside the transaction that appends. */
 const PRUNE_EVERY = 64;
 /** Events that one pruning removes at most: more than were appended since the last one, so that it catches up. */
 const PRUNE_BATCH = 256;
 /** Events that are read from the database, and held by a subscriber, at a time. */
 const PAGE_SIZE = 256;
+/** A page has no more than this of attributes, in characters, unless one event alone does: what a subscriber holds is bounded. */
+const PAGE_CHARACTERS = 48 * 1024;
+/** Pages that are kept for the next subscriber who comes to the same place. */
+const MAX_PAGES = 16;
 /** The longest delay that a timer can be set to, in milliseconds. */
 const MAX_TIMER = 2 ** 31 - 1;
 /**
@@ -35,16 +35,26 @@ export interface FollowOptions extends EventRange {
   readonly filter?: EventFilter | undefined;
 }
 
+/** A stretch of the log, shared by all who stand at the same place in it. */
+export interface Page {
+  readonly events: readonly Event[];
+  /** The sequence number that a reader stands at after it. */
+  readonly last: number;
+}
+
 /** What the log reaches back to. An empty log has `oldest` = `newest` + 1. */
 export interface Retention {
   readonly oldest: number;
   readonly newest: number;
 }
 
+/** What the log keeps at most; the oldest events go first. */
 export interface EventLogLimits {
   readonly events: number;
   /** Nanoseconds. */
   readonly age: bigint;
+  /** Bytes of the events, about. */
+  readonly bytes: number;
 }
 
 interface EventRow {
@@ -60,8 +70,11 @@ interface EventRow {
 export class EventLog {
   readonly #db: Database;
   readonly #now: () => bigint;
-  readonly #limits: EventLogLimits;
+  #limits: EventLogLimits;
   readonly #sleepers = new Set<() => void>();
+  /** By the place before them. */
+  readonly #pages = new Map<number, Page>();
+  #end: number | undefined;
   #subscribers = 0;
   #closed = false;
   #lastTime: bigint | undefined;
@@ -69,15 +82,20 @@ export class EventLog {
   constructor({
     db,
     now = () => BigInt(Date.now()) * 1_000_000n,
-    limits = { events: MAX_EVENTS, age: MAX_EVENT_AGE },
+    limits,
   }: {
     readonly db: Database;
     /** Unix nanoseconds. */
     readonly now?: () => bigint;
-    readonly limits?: EventLogLimits;
+    readonly limits: EventLogLimits;
   }) {
     this.#db = db;
     this.#now = now;
+    this.#limits = limits;
+  }
+
+  /** What it keeps from the next pruning on. */
+  set limits(limits: EventLogLimits) {
     this.#limits = limits;
   }
 
@@ -103,6 +121,7 @@ export class EventLog {
     this.#lastTime = time;
     if (seq % PRUNE_EVERY === 0) this.prune();
     this.#db.afterCommit(() => {
+      this.#end = Math.max(seq, this.#end ?? 0);
       this.#wake();
     });
   }
@@ -134,6 +153,51 @@ export class EventLog {
       }));
   }
 
+  /** The place at the end of the log. Inside of a transaction, without what that has appended. */
+  get end(): number {
+    return (this.#end ??= this.retention().newest);
+  }
+
+  /**
+   * What comes after a place in the log, empty at its end; undefined where the log no longer reaches back so far. Not to be
+   * called in a transaction. However many subscribers stand at one place, it is read once.
+   */
+  page(after: number): Page | undefined {
+    if (after >= this.end) return { events: [], last: after };
+    const known = this.#pages.get(after);
+    // It may have been short because the log ended there; what came since is on the page after it.
+    if (known !== undefined) return known;
+    if (this.retention().oldest > after + 1) return undefined;
+    const events: Event[] = [];
+    let characters = 0;
+    for (const event of this.read({ after })) {
+      for (const [name, value] of Object.entries(event.attributes)) characters += name.length + value.length;
+      if (events.length > 0 && characters > PAGE_CHARACTERS) break;
+      events.push(event);
+    }
+    const page = { events, last: events.at(-1)?.seq ?? after };
+    this.#pages.set(after, page);
+    const [oldest] = this.#pages.keys();
+    if (this.#pages.size > MAX_PAGES && oldest !== undefined) this.#pages.delete(oldest);
+    return page;
+  }
+
+  /** Resolves when something is appended after a place, at once where that is so, or when the signal is aborted. */
+  async appended(after: number, signal: AbortSignal): Promise<void> {
+    if (after >= this.end && !signal.aborted && !this.#closed) await this.#sleep(undefined, signal);
+  }
+
+  /** Counts a subscriber until it is disposed of. */
+  attend(): Disposable {
+    this.#subscribers += 1;
+    return { [Symbol.dispose]: () => void (this.#subscribers -= 1) };
+  }
+
+  /** Whether the daemon stops. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /**
    * Follows the log from a place in it until a time, or until the signal is aborted. The place is after an event, or the
    * first event of a time or later (whatever the clock did since), or else the end of the log as it is now. The iterator is a cursor: it holds one page, reads the next one
@@ -142,7 +206,7 @@ export class EventLog {
    */
   follow(options: FollowOptions, signal: AbortSignal): AsyncIterable<Event> {
     const { after, since } = options;
-    const start = after ?? (since === undefined ? this.retention().newest : this.#before(since));
+    const start = after ?? (since === undefined ? this.retention().newest : this.before(since));
     return { [Symbol.asyncIterator]: () => this.#cursor(start, options, signal) };
   }
 
@@ -161,59 +225,60 @@ export class EventLog {
 
   /** Removes some of the events beyond the limits, always from the old end; returns how many. */
   prune(): number {
-    const oldestKept = this.retention().newest - this.#limits.events + 1;
-    const expired = this.#now() - this.#limits.age;
-    const batch = this.#db.all<{ seq: number; keep: number }>(
-      'SELECT seq, seq >= ? AND time >= ? AS keep FROM event ORDER BY seq LIMIT ?',
+    const { events, age, bytes: maxBytes } = this.#limits;
+    const oldestKept = this.retention().newest - events + 1;
+    let bytes = this.#db.get<{ bytes: number }>('SELECT bytes FROM event_size')?.bytes ?? 0;
+    const batch = this.#db.all<{ seq: number; keep: number; bytes: number }>(
+      `SELECT seq, seq >= ? AND time >= ? AS keep, octet_length(attributes) + octet_length(actor) + 64 AS bytes
+       FROM event ORDER BY seq LIMIT ?`,
       oldestKept,
-      expired,
+      this.#now() - age,
       PRUNE_BATCH,
     );
     // Up to the first one to keep: an event that seems older than the one before it must not leave a hole.
-    const firstKept = batch.findIndex(({ keep }) => keep === 1);
-    const last = batch.at(firstKept === -1 ? -1 : firstKept - 1);
-    if (firstKept === 0 || last === undefined) return 0;
-    return this.#db.run('DELETE FROM event WHERE seq <= ?', last.seq).changes;
+    let last: number | undefined;
+    for (const event of batch) {
+      if (event.keep === 1 && bytes <= maxBytes) break;
+      last = event.seq;
+      bytes -= event.bytes;
+    }
+    return last === undefined ? 0 : this.#db.run('DELETE FROM event WHERE seq <= ?', last).changes;
   }
 
   async *#cursor(start: number, { until, filter }: FollowOptions, signal: AbortSignal): AsyncGenerator<Event> {
-    this.#subscribers += 1;
-    try {
-      let cursor = start;
-      const stopped = (): boolean => signal.aborted || this.#closed;
-      while (!stopped()) {
-        // Taken before the read, so that nothing that was appended up to `until` is missed.
-        const over = until !== undefined && this.#now() > until;
-        const { oldest } = this.retention();
-        if (oldest > cursor + 1) {
-          throw new LayerdError(
-            'unavailable',
-            `this reader fell behind: it stopped at event ${cursor}, and the log now starts at ${oldest}; subscribe again`,
-          );
-        }
-        const page = this.read({ after: cursor, until });
-        for (const event of page) {
-          cursor = event.seq;
-          if (filter !== undefined && !filter(event)) continue;
-          yield event;
-          if (stopped()) return;
-        }
-        if (page.length > 0) {
-          // More may have come while the page was read; and other requests get their turn between the pages.
-          await new Promise(setImmediate);
-        } else if (over) {
-          return;
-        } else {
-          await this.#sleep(until, signal);
-        }
+    using _counted = this.attend();
+    let cursor = start;
+    const stopped = (): boolean => signal.aborted || this.#closed;
+    while (!stopped()) {
+      // Taken before the read, so that nothing that was appended up to `until` is missed.
+      const over = until !== undefined && this.#now() > until;
+      const { oldest } = this.retention();
+      if (oldest > cursor + 1) {
+        throw new LayerdError(
+          'unavailable',
+          `this reader fell behind: it stopped at event ${cursor}, and the log now starts at ${oldest}; subscribe again`,
+        );
       }
-    } finally {
-      this.#subscribers -= 1;
+      const page = this.read({ after: cursor, until });
+      for (const event of page) {
+        cursor = event.seq;
+        if (filter !== undefined && !filter(event)) continue;
+        yield event;
+        if (stopped()) return;
+      }
+      if (page.length > 0) {
+        // More may have come while the page was read; and other requests get their turn between the pages.
+        await new Promise(setImmediate);
+      } else if (over) {
+        return;
+      } else {
+        await this.#sleep(until, signal);
+      }
     }
   }
 
-  /** The place in the log just before the first event of a time or later. */
-  #before(time: bigint): number {
+  /** The place in the log just before the first event of a time, in Unix nanoseconds, or later. */
+  before(time: bigint): number {
     const { seq } = this.#db.get<{ seq: number | null }>('SELECT min(seq) AS seq FROM event WHERE time >= ?', time) ?? {
       seq: null,
     };

@@ -14,6 +14,8 @@ export interface ArrivedImage {
   readonly indexes: readonly Digest[];
   readonly manifests: readonly StoredManifest[];
   readonly names: readonly Reference[];
+  /** The image ID of an image that comes with it, on top of which it was made. */
+  readonly parent?: Digest | undefined;
 }
 
 /** What became of it. */

@@ -33,26 +33,37 @@ export class RemoteImages {
       };
     }
     const platform = isImageConfigType(document.config.mediaType)
-      ? await this.#platform({ registry: reference.registry, path: reference.path }, document.config, options)
+      ? await remotePlatform(
+          this.#registries,
+          { registry: reference.registry, path: reference.path },
+          document.config,
+          options,
+        )
       : undefined;
     return { Descriptor: descriptor, Platforms: platform === undefined ? [] : [platform] };
   }
+}
 
-  async #platform(repository: Repository, config: Descriptor, options: RequestOptions): Promise<Platform> {
-    const remote = await this.#registries.blob(repository, config.digest, options);
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of remote.body) {
-      size += chunk.byteLength;
-      // An endless body must not fill the memory.
-      if (size > MAX_DOCUMENT_BYTES) {
-        throw new LayerdError(
-          'invalid',
-          `${remote.host} serves an image config of more than ${MAX_DOCUMENT_BYTES} bytes`,
-        );
-      }
-      chunks.push(chunk);
+/** The platform that an image config in a registry states. */
+export async function remotePlatform(
+  registries: Pick<Registries, 'blob'>,
+  repository: Repository,
+  config: Descriptor,
+  options: RequestOptions,
+): Promise<Platform> {
+  const remote = await registries.blob(repository, config.digest, options);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of remote.body) {
+    size += chunk.byteLength;
+    // An endless body must not fill the memory.
+    if (size > MAX_DOCUMENT_BYTES) {
+      throw new LayerdError(
+        'invalid',
+        `${remote.host} serves an image config of more than ${MAX_DOCUMENT_BYTES} bytes`,
+      );
     }
-    return platformOf(parseImageConfig(Buffer.concat(chunks), config.digest));
+    chunks.push(chunk);
   }
+  return platformOf(parseImageConfig(Buffer.concat(chunks), config.digest));
 }

@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf, isKind, LayerdError } from '../../protocol/errors.ts';
+import { isKind, type LayerdError } from '../../protocol/errors.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import { Ingest } from '../content/ingest.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -7,24 +6,12 @@ import type { LayerStore } from '../layers/store.ts';
 import type { Unpacker } from '../layers/unpacker.ts';
 import type { UnpackedLayer } from '../layers/layer.ts';
 import type { Database } from '../metadata/database.ts';
-import type { Credentials, Logger, Registries, RemoteBlob, Repository } from '../registry/registry.ts';
+import type { Logger } from '../registry/registry.ts';
 import type { TransferControl, TransferRequest } from '../transfers/queue.ts';
-
-/** Where one party would have a blob fetched from. */
-export interface BlobSource {
-  readonly repository: Repository;
-  readonly credentials: Credentials | undefined;
-}
+import { otherSize, type BlobSource, type Downloader } from './download.ts';
 
 /** How often a blob whose bytes proved wrong is fetched in all: once more, from another mirror where there is one. */
 const MAX_CORRUPT_ATTEMPTS = 2;
-
-/** An attempt that brings less, in bytes, counts as failed: a registry could drip a transfer along for ever. */
-const FRUITFUL_BYTES = 64 * 1024;
-
-/** First pause before a cut transfer goes on, in milliseconds; it doubles with each attempt that brought nothing. */
-const RESUME_PAUSE = 100;
-const MAX_RESUME_PAUSE = 10_000;
 
 /** What gathers a blob's bytes: an {@link Ingest}, or an unpacking for a layer. */
 interface Sink {
@@ -42,8 +29,7 @@ export class Fetcher {
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
   readonly #unpacker: Unpacker;
-  readonly #registries: Registries;
-  readonly #maxAttempts: () => number;
+  readonly #downloader: Downloader;
   readonly #logger: Logger;
 
   constructor(options: {
@@ -51,17 +37,14 @@ export class Fetcher {
     content: ContentStore;
     layers: LayerStore;
     unpacker: Unpacker;
-    registries: Registries;
-    /** `max-download-attempts`: attempts in a row that bring next to nothing before a transfer fails. */
-    maxAttempts: () => number;
+    downloader: Downloader;
     logger: Logger;
   }) {
     this.#db = options.db;
     this.#content = options.content;
     this.#layers = options.layers;
     this.#unpacker = options.unpacker;
-    this.#registries = options.registries;
-    this.#maxAttempts = options.maxAttempts;
+    this.#downloader = options.downloader;
     this.#logger = options.logger;
   }
 
@@ -93,7 +76,7 @@ export class Fetcher {
         if (!isKind(error, 'corrupt') || attempt === MAX_CORRUPT_ATTEMPTS) throw error;
         for (const host of served) avoid.add(host);
         if (this.#content.has(request.digest)) this.#content.remove([request.digest]);
-        this.#retry(request, control, error, { received: 0, unpacked: 0 });
+        this.#retry(request, control, error);
       }
     }
   }
@@ -123,7 +106,10 @@ export class Fetcher {
         : await Ingest.open(path, resumeAt, { digest, size });
     let unpacked: UnpackedLayer | undefined;
     try {
-      await this.#receive(request, source, control, sink, resumeAt, served, avoid);
+      const { signal } = control;
+      const update = control.update.bind(control);
+      const options = { offset: resumeAt, signal, avoid, served, update };
+      for await (const chunk of this.#downloader.bytes(request, source, options)) await sink.write(chunk);
       control.update({ state: 'verifying', received: size });
       if (request.kind === 'layer') control.update({ state: 'extracting' });
       unpacked = await sink.finish();
@@ -140,93 +126,10 @@ export class Fetcher {
     );
   }
 
-  /** Feeds the sink from `received` to the end, over as many connections as it takes. */
-  async #receive(
-    request: TransferRequest,
-    source: BlobSource,
-    control: TransferControl,
-    sink: Sink,
-    resumeAt: number,
-    served: Set<string>,
-    avoid: ReadonlySet<string>,
-  ): Promise<void> {
-    const { digest, size } = request;
-    let received = resumeAt;
-    let attempts = 0;
-    let fruitless = 0;
-    control.update({ state: 'downloading', received, attempts });
-    while (received < size) {
-      control.signal.throwIfAborted();
-      attempts += 1;
-      control.update({ state: 'downloading', attempts });
-      const before = received;
-      // Its own failures have been tried again inside.
-      const remote = await this.#registries.blob(source.repository, digest, {
-        credentials: source.credentials,
-        signal: control.signal,
-        offset: received,
-        avoid,
-      });
-      if (remote.size !== undefined && remote.size !== size) {
-        throw otherSize(remote.host, remote.size, request);
-      }
-      served.add(remote.host);
-      try {
-        for await (const chunk of skip(remote, received)) {
-          await sink.write(chunk);
-          received += chunk.byteLength;
-          control.update({ received });
-        }
-        if (received < size) throw new LayerdError('unavailable', `${remote.host} closed the connection early`);
-      } catch (error) {
-        if (control.signal.aborted || !isKind(error, 'unavailable')) throw error;
-        fruitless = received - before >= FRUITFUL_BYTES ? 0 : fruitless + 1;
-        if (fruitless >= this.#maxAttempts()) {
-          throw new LayerdError(
-            'unavailable',
-            `fetching ${digest} failed after ${attempts} attempts, ${received} of ${size} bytes are here and will not be fetched again: ${messageOf(error)}`,
-            { cause: error },
-          );
-        }
-        this.#retry(request, control, error, { received });
-        await sleep(Math.min(RESUME_PAUSE * 2 ** fruitless, MAX_RESUME_PAUSE) * (0.5 + Math.random() / 2), undefined, {
-          signal: control.signal,
-        });
-      }
-    }
-  }
-
-  /** Says why a transfer that goes on had to be begun again. */
-  #retry(
-    { digest, size }: TransferRequest,
-    control: TransferControl,
-    error: LayerdError,
-    state: { received: number; unpacked?: number },
-  ): void {
+  /** Says why a transfer has to be begun again. */
+  #retry({ digest, size }: TransferRequest, control: TransferControl, error: LayerdError): void {
     const reason = error.message;
-    this.#logger.warn('retrying a transfer', { digest, received: state.received, size, reason });
-    control.update({ ...state, state: 'retrying', lastError: reason });
-  }
-}
-
-function otherSize(holder: string, actual: number, { digest, size }: Pick<Descriptor, 'digest' | 'size'>): LayerdError {
-  return new LayerdError('corrupt', `${holder} has ${actual} bytes under ${digest}, the manifest says ${size}`);
-}
-
-/** The body from `position` on: a registry without ranges sends what is here already once more. */
-async function* skip(remote: RemoteBlob, position: number): AsyncGenerator<Uint8Array> {
-  if (remote.offset > position) {
-    throw new LayerdError(
-      'corrupt',
-      `${remote.host} was asked for bytes from ${position} and sent them from ${remote.offset}`,
-    );
-  }
-  let toSkip = position - remote.offset;
-  for await (const chunk of remote.body) {
-    if (toSkip >= chunk.byteLength) toSkip -= chunk.byteLength;
-    else {
-      yield chunk.subarray(toSkip);
-      toSkip = 0;
-    }
+    this.#logger.warn('retrying a transfer', { digest, received: 0, size, reason });
+    control.update({ received: 0, unpacked: 0, state: 'retrying', lastError: reason });
   }
 }

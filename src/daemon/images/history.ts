@@ -1,3 +1,4 @@
+import type { Digest } from '../../protocol/digest.ts';
 import type { HistoryItem } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { repoTags } from './name.ts';
@@ -27,7 +28,6 @@ export async function imageHistory(
       found.manifest,
     )
     .values();
-  const tags = repoTags(store.names(found.listedId));
   const { history } = await readConfig(store, found);
   const steps = (history ?? []).map((step) => ({
     Id: NO_ID,
@@ -37,7 +37,13 @@ export async function imageHistory(
     Size: step.empty_layer === true ? 0 : (sizes.next().value?.size ?? 0),
     Comment: step.comment ?? '',
   }));
-  const [top, ...below] = steps.reverse();
-  if (top === undefined) return [];
-  return [{ ...top, Id: found.id, Tags: tags.length === 0 ? null : tags }, ...below];
+  // Each step of an image that was made step by step is an image of its own, as long as that is stored.
+  let id: Digest | undefined = found.id;
+  return steps.reverse().map((step) => {
+    if (id === undefined) return step;
+    const tags = repoTags(store.names(id === found.id ? found.listedId : id));
+    const shown = { ...step, Id: id, Tags: tags.length === 0 ? null : tags };
+    id = store.parent(id);
+    return shown;
+  });
 }

@@ -86,7 +86,7 @@ export async function inspectImage(
     },
     RootFS: { Type: config.rootfs?.type ?? 'layers', ...(layers.length === 0 ? {} : { Layers: layers }) },
     Metadata: taggedAt > 0 ? { LastTagTime: trimFraction(new Date(taggedAt).toISOString()) } : {},
-    Parent: '',
+    Parent: store.parent(found.id) ?? '',
     DockerVersion: config.docker_version ?? '',
     ...(typeof config.container === 'string' ? { Container: config.container } : {}),
     ...(isRecord(config.container_config) ? { ContainerConfig: containerConfig(config.container_config) } : {}),

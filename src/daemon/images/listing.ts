@@ -18,18 +18,23 @@ export interface ListedImage {
   readonly names: readonly ImageName[];
   /** Bytes on the disk. */
   readonly size: number;
+  /** The image ID of the stored image that it was made on top of. */
+  readonly parent: Digest | undefined;
+  /** Whether a stored image was made on top of it. */
+  readonly hasChildren: boolean;
 }
 
 interface TargetRow extends SizedTarget {
   readonly mediaType: string;
+  readonly bytes: number;
   readonly labels: string | null;
   readonly created: string | null;
 }
 
-/** Reads all images from the metadata, in two statements however many there are. `namesOf` gives the names of targets. */
+/** Reads all images from the metadata, in a few statements however many there are. `namesOf` gives the names of targets. */
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
-    `SELECT image_id AS id, target, manifest, image.media_type AS mediaType, image.bytes, labels, created
+    `SELECT image_id AS id, target, image.media_type AS mediaType, image.bytes, labels, created
      FROM image JOIN manifest ON manifest.digest = image.manifest ORDER BY ${BEST_NAMED_FIRST}`,
   );
   const byId = new Map<Digest, [TargetRow, ...TargetRow[]]>();
@@ -39,6 +44,13 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
     else targets.push(row);
   }
   const sizeOf = imageSizes(db);
+  const parents = new Map(
+    db
+      .all<{ id: Digest; parent: Digest }>('SELECT image_id AS id, parent FROM parent')
+      .filter(({ id, parent }) => byId.has(id) && byId.has(parent))
+      .map(({ id, parent }) => [id, parent]),
+  );
+  const withChildren = new Set(parents.values());
   return [...byId.values()].map((targets) => {
     const [{ id, target, mediaType, bytes, created, labels }] = targets;
     return {
@@ -50,6 +62,8 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
       labels: JSON.parse(labels ?? '{}') as Record<string, string>,
       names: namesOf(targets.map((row) => row.target)),
       size: sizeOf(targets),
+      parent: parents.get(id),
+      hasChildren: withChildren.has(id),
     };
   });
 }

@@ -79,9 +79,12 @@ export class Loader {
 
   /** Makes all images visible in one transaction, and lets go of what none of them needs; returns what is said of it. */
   #commit(images: readonly ArrivedImage[], lease: Lease): string[] {
-    const { db, collector } = this.#parts;
+    const { db, collector, store } = this.#parts;
     return db.transaction(() => {
       const said = images.flatMap((image) => this.#put(image));
+      for (const { target, parent } of images) {
+        if (parent !== undefined) store.setParent(store.resolve(target.digest).listedId, parent);
+      }
       collector.collect(lease.release());
       return said;
     });

@@ -8,7 +8,7 @@ import type { Image } from './image.ts';
 import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
 
 /** Where an attestation says what it attests. */
-const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
+export const ATTESTED_DIGEST = 'vnd.docker.reference.digest';
 const UNSTATED: Platform = { os: '', architecture: '' };
 
 /**
@@ -23,24 +23,35 @@ export async function manifestSummaries(
 ): Promise<ManifestSummary[]> {
   const stored = new Map(store.storedManifests(image.listedId).map((manifest) => [manifest.digest, manifest]));
   const target = { mediaType: image.mediaType, digest: image.target, size: image.bytes };
-  const descriptors = isIndexType(image.mediaType) ? await children(store, target.digest, stored, 1) : [target];
+  const descriptors = isIndexType(image.mediaType) ? await listedManifests(store, target.digest) : [target];
   return descriptors.map((descriptor) => summary(descriptor, stored.get(descriptor.digest), identity));
 }
 
-/** The manifests that an index lists, with those of the indexes in it that are stored. */
-async function children(
+/** What each attestation is about, by what the indexes among the targets say: manifests by their digests. */
+export async function attestedDigests(
   store: ImageStore,
-  index: Digest,
-  stored: ReadonlyMap<Digest, ManifestRow>,
-  depth: number,
-): Promise<Descriptor[]> {
+  targets: Iterable<Digest>,
+): Promise<ReadonlyMap<Digest, ReadonlySet<Digest>>> {
+  const attested = new Map<Digest, Set<Digest>>();
+  for (const target of targets) {
+    for (const descriptor of await listedManifests(store, target)) {
+      const about = descriptor.annotations?.[ATTESTED_DIGEST];
+      if (!isAttestation(descriptor) || !isDigest(about)) continue;
+      attested.set(descriptor.digest, (attested.get(descriptor.digest) ?? new Set()).add(about));
+    }
+  }
+  return attested;
+}
+
+/** The manifests that an index lists, with those of the indexes in it that are stored. */
+export async function listedManifests(store: ImageStore, index: Digest, depth = 1): Promise<Descriptor[]> {
   const { manifests = [] } = await store.documents.read<Index>(index);
   const lists = await Promise.all(
     manifests.map(async (descriptor) => {
       if (!isIndexType(descriptor.mediaType) || depth === MAX_INDEX_DEPTH || !store.hasBlob(descriptor.digest)) {
         return [descriptor];
       }
-      return children(store, descriptor.digest, stored, depth + 1);
+      return listedManifests(store, descriptor.digest, depth + 1);
     }),
   );
   return lists.flat();

@@ -8,12 +8,12 @@ import type { ContentStore } from '../content/store.ts';
 import type { EventLog } from '../events/log.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
-import { isIndex, parseManifest } from '../registry/manifest.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
-import type { BlobSource, Fetcher } from './fetch.ts';
+import type { BlobSource } from './download.ts';
+import type { Fetcher } from './fetch.ts';
 import type { StoredManifest } from './image.ts';
 import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
@@ -27,7 +27,14 @@ import {
   withTag,
   type Reference,
 } from '../../protocol/reference.ts';
-import { platformOf, select, type Selection } from './selection.ts';
+import {
+  platformOf,
+  select,
+  statePlatforms,
+  type GetDocument,
+  type SelectedManifest,
+  type Selection,
+} from './selection.ts';
 import { together } from './together.ts';
 import { imageIdOf, type ImageStore } from './store.ts';
 
@@ -61,6 +68,8 @@ export interface PullRequest {
   readonly platform?: Platform | undefined;
   /** Every tag of the repository. */
   readonly allTags?: boolean;
+  /** All that an index lists, for whatever platform. */
+  readonly allPlatforms?: boolean;
   readonly credentials?: Credentials | undefined;
   /** Aborted when the client goes away. What has arrived by then stays, and the same pull resumes it. */
   readonly signal: AbortSignal;
@@ -110,16 +119,15 @@ export class Puller {
     progress: ProgressSink,
   ): Promise<boolean> {
     const { leases } = this.#parts;
-    const lease = leases.acquire(
-      `pull:${familiarString(reference)}:${request.platform === undefined ? '' : formatPlatform(request.platform)}`,
-    );
+    const platform = request.platform === undefined ? '' : formatPlatform(request.platform);
+    const lease = leases.acquire(`pull:${familiarString(reference)}:${request.allPlatforms === true ? '*' : platform}`);
     try {
       const changed = await new Pull(this.#parts, request, repository, reference, lease, progress).run();
       progress({ status: `Digest: ${changed.target}` });
       return changed.changed;
     } catch (error) {
       // A reference that is not found this once says nothing of what an earlier pull of it has here already.
-      if (isBeyondResume(error) && !lease.isEmpty) this.#letGo(lease);
+      if (isBeyondResume(error) && !lease.isEmpty) this.#parts.collector.abandon(lease.release());
       else lease.keep();
       throw request.signal.aborted && !isKind(error, 'cancelled')
         ? new LayerdError(
@@ -131,14 +139,6 @@ export class Puller {
           )
         : error;
     }
-  }
-
-  /** Lets go of all that the lease names; what an image holds, or another pull, stays. */
-  #letGo(lease: Lease): void {
-    const { leases, collector, content } = this.#parts;
-    const digests = lease.release();
-    collector.collect(digests);
-    for (const digest of digests) if (!leases.holds(digest)) content.discardIngest(digest);
   }
 }
 
@@ -188,12 +188,20 @@ class Pull {
     const selection = await select(
       target,
       (descriptor) => this.#document(descriptor),
-      (candidates) => this.#choose(candidates),
+      (...candidates) => this.#choose(...candidates),
+      { all: this.#request.allPlatforms === true },
     );
     for (const { descriptor, bytes } of selection.documents) await content.putDocument(descriptor.digest, bytes);
-    const manifests = [await this.#fetchManifest(selection.chosen)];
+    const manifests: StoredManifest[] = [];
+    // Those of other platforms with it, so that the queue is never short of layers; what attests to them is small.
+    await together(
+      signal,
+      [selection.chosen, ...selection.others].map((document, index) => async (stop: AbortSignal) => {
+        manifests[index] = await this.#fetchManifest(document, stop);
+      }),
+    );
     for (const attestation of selection.attestations) {
-      manifests.push(await this.#fetchManifest(attestation, 'attestation'));
+      manifests.push(await this.#fetchManifest(attestation, signal, 'attestation'));
     }
     signal.throwIfAborted();
     return { target: resolved.digest, changed: this.#commit(selection, manifests) };
@@ -209,24 +217,20 @@ class Pull {
   }
 
   /** Chooses by the platforms that the index states, and where it states none, by those in the configs. */
-  async #choose(candidates: readonly Descriptor[]): Promise<Descriptor> {
-    const known: Descriptor[] = [];
-    for (const candidate of candidates) {
-      known.push(
-        candidate.platform === undefined
-          ? { ...candidate, platform: await this.#platformOfManifest(candidate) }
-          : candidate,
-      );
+  async #choose(candidates: readonly Descriptor[], getDocument: GetDocument): Promise<Descriptor> {
+    const stated = await statePlatforms(candidates, getDocument, async (config) =>
+      platformOf(await this.#config(config, this.#request.signal)),
+    );
+    const { host } = this.#parts;
+    const { platform, allPlatforms } = this.#request;
+    try {
+      return choosePlatform(stated, host, platform);
+    } catch (error) {
+      // Of all platforms, one that is not this host's may be the first.
+      const [first] = stated;
+      if (allPlatforms !== true || first === undefined || !isKind(error, 'not-found')) throw error;
+      return first;
     }
-    return choosePlatform(known, this.#parts.host, this.#request.platform);
-  }
-
-  async #platformOfManifest(descriptor: Descriptor): Promise<NonNullable<Descriptor['platform']>> {
-    const { bytes } = await this.#document(descriptor);
-    const manifest = parseManifest(bytes, descriptor.mediaType);
-    if (isIndex(manifest) || !isImageConfigType(manifest.config.mediaType))
-      return { os: 'unknown', architecture: 'unknown' };
-    return platformOf(await this.#config(manifest.config, this.#request.signal));
   }
 
   async #config(descriptor: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
@@ -236,7 +240,7 @@ class Pull {
   }
 
   /** Brings in all of a manifest's blobs, and tells what is stored of it. */
-  async #fetchManifest(document: Selection['chosen'], as?: 'attestation'): Promise<StoredManifest> {
+  async #fetchManifest(document: SelectedManifest, signal: AbortSignal, as?: 'attestation'): Promise<StoredManifest> {
     const { manifest } = document;
     const blobs = [manifest.config, ...manifest.layers];
     const kind = as ?? (isImageConfigType(manifest.config.mediaType) ? 'image' : 'artifact');
@@ -245,13 +249,13 @@ class Pull {
     let config: ImageConfig | undefined;
     if (kind === 'image') {
       manifest.layers.forEach((layer) => refuseUnusable(layer, familiarString(this.#reference)));
-      config = await this.#obtainImage(document);
+      config = await this.#obtainImage(document, signal);
       checkLayers(this.#parts.layers, config, manifest);
     } else {
-      await together(this.#request.signal, [
-        (signal) => this.#obtain(manifest.config, 'document', signal),
+      await together(signal, [
+        (stop) => this.#obtain(manifest.config, 'document', stop),
         ...manifest.layers.map(
-          (layer) => (signal: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', signal),
+          (layer) => (stop: AbortSignal) => this.#obtain(layer, as === undefined ? 'blob' : 'document', stop),
         ),
       ]);
     }
@@ -265,7 +269,7 @@ class Pull {
   }
 
   /** Brings in the config of an image, and refuses an image that it shows to be broken or for another platform. */
-  async #imageConfig({ manifest, descriptor }: Selection['chosen'], signal: AbortSignal): Promise<ImageConfig> {
+  async #imageConfig({ manifest, descriptor }: SelectedManifest, signal: AbortSignal): Promise<ImageConfig> {
     const config = await this.#config(manifest.config, signal);
     checkLayerCount(config, manifest, descriptor.digest);
     const { platform } = this.#request;
@@ -283,9 +287,9 @@ class Pull {
    * says that the image is for it; elsewhere that would only cost the time of a request, and the layers of an image whose
    * config is refused are let go of as soon as it is.
    */
-  async #obtainImage(document: Selection['chosen']): Promise<ImageConfig> {
+  async #obtainImage(document: SelectedManifest, signal: AbortSignal): Promise<ImageConfig> {
     const { fetcher, store } = this.#parts;
-    const { platform, signal } = this.#request;
+    const { platform } = this.#request;
     const { manifest } = document;
     if (platform !== undefined) await this.#imageConfig(document, signal);
     // As dockerd: of an image that is stored already the layers are not told, whatever it is called here.
@@ -303,7 +307,7 @@ class Pull {
     }
     // The largest first: it decides when the pull ends.
     missing.sort((a, b) => b.size - a.size);
-    await together(this.#request.signal, [
+    await together(signal, [
       (stop) => this.#imageConfig(document, stop),
       ...missing.map((layer) => (stop: AbortSignal) => this.#obtain(layer, 'layer', stop, bars.get(layer.digest))),
     ]);

@@ -1,4 +1,3 @@
-import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Descriptor, Platform } from '../../protocol/oci.ts';
@@ -7,16 +6,13 @@ import type { GarbageCollector } from '../content/garbage.ts';
 import type { Lease, Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
-import type { Credentials, Delivery, Registries, Repository } from '../registry/registry.ts';
+import type { Credentials, Registries, Repository } from '../registry/registry.ts';
+import { BlobDeliverer } from './deliver.ts';
 import { formatPlatform, only } from './platform.ts';
-import { LayerProgress, type ProgressSink } from './progress.ts';
+import type { ProgressSink } from './progress.ts';
 import { pushable, type Pushable } from './pushable.ts';
 import type { FoundImage, ImageStore, ManifestRow } from './store.ts';
-import { together } from './together.ts';
 import { recordSources, type UploadQueue } from './upload.ts';
-
-/** Blobs that a registry is asked for at a time. */
-const MAX_CHECKS = 8;
 
 /** What a push works with. */
 export interface PusherParts {
@@ -155,7 +151,9 @@ class Push {
     if (instead !== undefined) {
       this.#content = await pushable(this.#parts.content, this.#lease, rowDescriptor(instead));
     }
-    await this.#deliverBlobs();
+    const { credentials, signal } = this.#request;
+    const to = { repository: this.#repository, credentials };
+    await new BlobDeliverer(this.#parts, this.#progress).deliver(this.#content.blobs, to, { signal });
     const target = await this.#putManifests();
     this.#commit(target.digest);
     const { digest, bytes } = target;
@@ -204,67 +202,6 @@ class Push {
     );
   }
 
-  /** Brings all blobs into the repository; when one fails, lets go of the others. Returns when nothing of it goes on. */
-  async #deliverBlobs(): Promise<void> {
-    // The largest first: it decides when the push ends.
-    const blobs = this.#content.blobs.toSorted((one, other) => other.size - one.size);
-    const bars = new Map<Digest, LayerProgress>();
-    for (const { digest, kind } of this.#content.blobs) {
-      if (kind !== 'layer') continue;
-      const bar = new LayerProgress(digest, this.#progress);
-      bars.set(digest, bar);
-      bar.say('Preparing');
-    }
-    const present = await this.#present(blobs.map(({ digest }) => digest));
-    await together(
-      this.#request.signal,
-      blobs.map((blob) => async (signal: AbortSignal) => {
-        const bar = bars.get(blob.digest);
-        const delivery = present.has(blob.digest)
-          ? ({ how: 'present' } as const)
-          : await this.#deliver(blob, signal, bar);
-        bar?.say(lineOf(delivery));
-      }),
-    );
-  }
-
-  /** Which of the blobs the repository holds. Not through the queue: asking must not wait behind uploads. */
-  async #present(digests: readonly Digest[]): Promise<ReadonlySet<Digest>> {
-    const { registries } = this.#parts;
-    const checks = new PQueue({ concurrency: MAX_CHECKS });
-    const present = new Set<Digest>();
-    await checks.addAll(
-      digests.map((digest) => async () => {
-        if (await registries.hasBlob(this.#repository, digest, this.#options)) present.add(digest);
-      }),
-    );
-    return present;
-  }
-
-  async #deliver(
-    { digest, size, kind }: Pushable['blobs'][number],
-    signal: AbortSignal,
-    bar: LayerProgress | undefined,
-  ): Promise<Delivery> {
-    signal.throwIfAborted();
-    const repository = this.#repository;
-    const lane = kind === 'config' ? ('document' as const) : ('layer' as const);
-    const interest = this.#parts.uploads.join(
-      { digest, size, remaining: size, kind: lane, repository },
-      { credentials: this.#request.credentials },
-      (status) => bar?.update(status),
-    );
-    const release = (): void => void interest.release();
-    signal.addEventListener('abort', release);
-    try {
-      return await interest.done;
-    } finally {
-      signal.removeEventListener('abort', release);
-      bar?.end();
-      await interest.release();
-    }
-  }
-
   /** Puts all manifests, those that an index lists before it; returns what the tag points to now. */
   async #putManifests(): Promise<Pushable['documents'][number]> {
     const { registries } = this.#parts;
@@ -308,17 +245,6 @@ class Push {
 
   get #options(): Pick<PushRequest, 'credentials' | 'signal'> {
     return { credentials: this.#request.credentials, signal: this.#request.signal };
-  }
-}
-
-function lineOf(delivery: Delivery): string {
-  switch (delivery.how) {
-    case 'present':
-      return 'Layer already exists';
-    case 'mounted':
-      return `Mounted from ${delivery.from}`;
-    case 'uploaded':
-      return 'Pushed';
   }
 }
 

@@ -2,6 +2,7 @@ import { hexOf, shortId, type Digest } from '../../protocol/digest.ts';
 import type { DeleteItem } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
+import type { Freed } from '../content/garbage.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
 import {
@@ -13,20 +14,31 @@ import {
 } from '../../protocol/reference.ts';
 import type { ImageName } from './name.ts';
 import { formatPlatform } from './platform.ts';
+import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
+
+/** The manifests that each attestation is about. */
+export type Attested = ReadonlyMap<Digest, ReadonlySet<Digest>>;
 
 export interface RemoveOptions {
   /** Removes the image with all its names, though they are in several repositories. */
   readonly force?: boolean;
+  /** Keeps the images without a name that the image was made on top of. */
+  readonly noPrune?: boolean;
   /** Removes the manifests for these platforms alone, as long as others remain. */
   readonly platforms?: readonly Platform[];
+  /** What attestations are about: they go with the platforms that they are about. */
+  readonly attested?: Attested;
 }
 
-/** Frees, among the candidates, what nothing holds any more; `layers` are diff IDs. Part of the caller's transaction. */
-export type Collect = (candidates: Digest[]) => {
-  readonly blobs: readonly Digest[];
-  readonly layers: readonly Digest[];
-};
+/** Frees, among the candidates, what nothing holds any more. Part of the caller's transaction. */
+export type Collect = (candidates: Digest[]) => Freed;
+
+/** What was done, in order, and the bytes of the disk that it freed. */
+export interface Removal {
+  readonly done: DeleteItem[];
+  readonly bytes: number;
+}
 
 /** A layer of a removed manifest. */
 interface RemovedLayer {
@@ -62,28 +74,34 @@ export class ImageRemover {
     return this.#db.essential(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
-      const { platforms = [] } = options;
+      const { platforms = [], attested = new Map() } = options;
       const removed =
-        platforms.length > 0 ? this.#removePlatforms(found, name, platforms) : this.#removeIdentified(found, name);
-      return removed ?? this.#remove(found, name, options.force ?? false);
+        platforms.length > 0
+          ? this.#removePlatforms(found, name, platforms, attested)
+          : this.#removeIdentified(found, name, attested);
+      return removed ?? this.#remove(found, name, options);
     });
   }
 
-  #remove(found: FoundImage, name: string, force: boolean): DeleteItem[] {
+  /** Removes an image with all its names, in however many repositories. Part of the caller's transaction. */
+  removeListed(listedId: Digest): Removal {
+    this.#store.changed();
+    const row = this.#db.get<{ manifest: Digest }>(
+      `SELECT manifest FROM image WHERE image_id = ? ORDER BY ${BEST_NAMED_FIRST} LIMIT 1`,
+      listedId,
+    );
+    return row === undefined ? { done: [], bytes: 0 } : this.#removeWhole(listedId, row.manifest, false);
+  }
+
+  #remove(found: FoundImage, name: string, { force = false, noPrune = false }: RemoveOptions): DeleteItem[] {
     const done: DeleteItem[] = [];
     const id = found.listedId;
-    const labels = this.#labels(found.target, found.manifest);
+    const labels = this.#labels(id, found.manifest);
     let names = this.#store.names(id);
     const untag = (removed: ImageName, called = familiarString(removed.reference)): void => {
       this.#deleteName(removed);
       names = names.filter((other) => other !== removed);
       done.push({ Untagged: called });
-    };
-    const untagAll = (): void => {
-      for (const each of names) {
-        untag(each);
-        this.#append('untag', id, labels);
-      }
     };
 
     if (!isIdentifier(found, name)) {
@@ -99,38 +117,84 @@ export class ImageRemover {
         this.#deleteNameless(id);
         return done;
       }
+      // It stays as a step of others.
+      if (this.#store.hasChildren(id)) return done;
+    } else if (this.#store.hasChildren(id)) {
+      throw new LayerdError(
+        'conflict',
+        `conflict: unable to delete ${shortId(id)} (cannot be forced) - image has dependent child images`,
+      );
     } else if (names.length > 0 && !force && !areOneReference(names)) {
       throw new LayerdError(
         'conflict',
         `conflict: unable to delete ${shortId(id)} (must be forced) - image is referenced in multiple repositories`,
       );
     }
-    untagAll();
+    return [...done, ...this.#removeWhole(id, found.manifest, noPrune).done];
+  }
+
+  /**
+   * Removes an image with the names it has left, and what was left of images below it that were steps of this one alone.
+   * One that is a step of others loses its names and stays.
+   */
+  #removeWhole(id: Digest, manifest: Digest, noPrune: boolean): Removal {
+    const labels = this.#labels(id, manifest);
+    const done: DeleteItem[] = [];
+    for (const name of this.#store.names(id)) {
+      this.#deleteName(name);
+      this.#append('untag', id, labels);
+      done.push({ Untagged: familiarString(name.reference) });
+    }
+    if (this.#store.hasChildren(id)) return { done, bytes: 0 };
+    let parent = noPrune ? undefined : this.#store.parent(id);
+    let { bytes } = this.#deleteNamelessImage(id, manifest, labels, done);
+    while (parent !== undefined && this.#store.names(parent).length === 0 && !this.#store.hasChildren(parent)) {
+      const step = this.#store.resolve(parent);
+      const above = this.#store.parent(parent);
+      bytes += this.#deleteNamelessImage(parent, step.manifest, this.#labels(parent, step.manifest), done).bytes;
+      parent = above;
+    }
+    return { done, bytes };
+  }
+
+  /** Deletes an image that has lost its last name. Of its layers those of the manifest are told first. */
+  #deleteNamelessImage(
+    id: Digest,
+    manifest: Digest,
+    labels: Readonly<Record<string, string>>,
+    done: DeleteItem[],
+  ): Freed {
     const targets = this.#store.targets(id);
-    const layers = [...new Set([found.manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap(
-      (manifest) => this.#layers(manifest),
+    const layers = [...new Set([manifest, ...targets.flatMap((target) => this.#manifests(target))])].flatMap((each) =>
+      this.#layers(each),
     );
     const freed = this.#deleteImages(targets);
+    this.#db.run('DELETE FROM parent WHERE image_id = ?', id);
     this.#append('delete', id, labels);
-    done.push({ Deleted: id }, ...deletedLayers(layers, freed));
-    return done;
+    done.push({ Deleted: id }, ...deletedLayers(layers, new Set(freed.layers)));
+    return freed;
   }
 
   /** Removes the manifests for the platforms; undefined, and nothing is done, where no other would remain. */
-  #removePlatforms(found: FoundImage, name: string, platforms: readonly Platform[]): DeleteItem[] | undefined {
+  #removePlatforms(
+    found: FoundImage,
+    name: string,
+    platforms: readonly Platform[],
+    attested: Attested,
+  ): DeleteItem[] | undefined {
     const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
     // By a reference only what it names counts; by an identifier all targets of the image do.
     if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
     if (found.byId && wholes.length > 0) throw this.#ambiguous(name, removed, [...parts, ...wholes]);
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /**
    * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
    * where it is one of the whole image, or where no other platform would remain.
    */
-  #removeIdentified(found: FoundImage, name: string): DeleteItem[] | undefined {
+  #removeIdentified(found: FoundImage, name: string, attested: Attested): DeleteItem[] | undefined {
     const { byId, listedId, target, manifest } = found;
     if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
     const isNamed = (each: ManifestRow): boolean =>
@@ -142,7 +206,7 @@ export class ImageRemover {
     if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
       throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     }
-    return this.#removeManifests(removed, parts);
+    return this.#removeManifests(removed, parts, attested);
   }
 
   /** The targets that hold any of the manifests: those that hold other images too, and those of which they are all. */
@@ -159,11 +223,18 @@ export class ImageRemover {
     return [parts, wholes];
   }
 
-  /** Removes manifests from the targets, each of which has others. */
-  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[]): DeleteItem[] {
-    const removed = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+  /** Removes manifests from the targets, each of which has others, and what attests to them. */
+  #removeManifests(manifests: readonly ManifestRow[], targets: readonly Digest[], attested: Attested): DeleteItem[] {
+    const images = new Map(manifests.map((manifest) => [manifest.digest, manifest]));
+    const stored = new Map(targets.flatMap((target) => this.#store.manifests(target)).map((row) => [row.digest, row]));
+    const goes = ({ digest }: ManifestRow): boolean => {
+      // What attests to another that stays, stays.
+      const about = [...(attested.get(digest) ?? [digest])].filter((each) => stored.has(each));
+      return about.length > 0 && about.every((each) => images.has(each));
+    };
+    const removed = new Map([...stored].filter(([, manifest]) => goes(manifest)));
     const blobs = [...removed.values()].flatMap((manifest) => this.#blobs(manifest));
-    const layers = [...removed.keys()].map((manifest) => this.#layers(manifest));
+    const layers = [...images.keys()].map((manifest) => this.#layers(manifest));
     for (const target of targets) {
       for (const manifest of removed.keys()) {
         this.#db.run('DELETE FROM image_manifest WHERE target = ? AND manifest = ?', target, manifest);
@@ -176,7 +247,7 @@ export class ImageRemover {
     }
     for (const manifest of removed.keys()) this.#deleteUnusedManifest(manifest);
     const freed = new Set(this.#collect(blobs).layers);
-    return [...removed.values()].flatMap((manifest, index) => {
+    return [...images.values()].flatMap((manifest, index) => {
       this.#append('delete', imageIdOf(manifest), manifest.labels);
       return [{ Deleted: imageIdOf(manifest) }, ...deletedLayers(layers[index] ?? [], freed)];
     });
@@ -205,8 +276,8 @@ export class ImageRemover {
     this.#events.append({ type: 'image', action, actor: id, attributes: { ...labels, name: id } });
   }
 
-  #labels(target: Digest, manifest: Digest): Readonly<Record<string, string>> {
-    return this.#store.manifests(target).find(({ digest }) => digest === manifest)?.labels ?? {};
+  #labels(listedId: Digest, manifest: Digest): Readonly<Record<string, string>> {
+    return this.#store.storedManifests(listedId).find(({ digest }) => digest === manifest)?.labels ?? {};
   }
 
   #deleteName({ reference, target }: ImageName): void {
@@ -253,8 +324,8 @@ export class ImageRemover {
     return [digest, configDigest, ...layers.map((layer) => layer.digest)];
   }
 
-  /** Deletes images that have no name left; returns the diff IDs of the layers that went with them. */
-  #deleteImages(targets: readonly Digest[]): ReadonlySet<Digest> {
+  /** Deletes images that have no name left; returns what went with them. */
+  #deleteImages(targets: readonly Digest[]): Freed {
     const released = targets.flatMap((target) => {
       const manifests = this.#manifests(target);
       const blobs = this.#db.all<{ digest: Digest }>('SELECT digest FROM image_blob WHERE target = ?', target);
@@ -262,7 +333,7 @@ export class ImageRemover {
       for (const manifest of manifests) this.#deleteUnusedManifest(manifest);
       return blobs.map(({ digest }) => digest);
     });
-    return new Set(this.#collect(released).layers);
+    return this.#collect(released);
   }
 
   #deleteUnusedManifest(manifest: Digest): void {

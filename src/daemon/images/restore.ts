@@ -7,7 +7,7 @@ import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import { splitCanonicalName } from '../../protocol/reference.ts';
 import type { TransferQueue } from '../transfers/queue.ts';
-import type { BlobSource } from './fetch.ts';
+import type { BlobSource } from './download.ts';
 
 /** Syncing starts this long after an image was committed, in milliseconds, so as not to slow what comes right after. */
 const SYNC_DELAY = 2000;

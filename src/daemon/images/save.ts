@@ -49,6 +49,8 @@ interface DockerEntry {
   readonly Config: string;
   readonly RepoTags: string[] | null;
   readonly Layers: string[];
+  /** The image ID of another image of the archive. */
+  readonly Parent?: Digest;
 }
 
 /**
@@ -181,8 +183,10 @@ export class Saver {
   }
 
   #dockerManifest(selected: readonly Selected[]): DockerEntry[] {
+    const ids = new Set(selected.map(({ manifest }) => manifest?.configDigest));
     return selected.flatMap(({ manifest, image }) => {
       if (manifest === undefined) return [];
+      const parent = this.#parts.store.parent(manifest.configDigest);
       const layers = layerBlobs(this.#parts.store.db, manifest.digest);
       const tags = image.tags.map(familiarString);
       return [
@@ -190,6 +194,7 @@ export class Saver {
           Config: blobPath(manifest.configDigest),
           RepoTags: tags.length === 0 ? null : tags,
           Layers: layers.map(blobPath),
+          ...(parent === undefined || !ids.has(parent) ? {} : { Parent: parent }),
         },
       ];
     });

@@ -8,6 +8,7 @@ import { readListing, type ListedImage } from './listing.ts';
 import { toNames, type ImageName, type NameRow } from './name.ts';
 import { BEST_NAMED_FIRST } from './precedence.ts';
 import { formatPlatform, only, onlyStrict, provides } from './platform.ts';
+import { sharedSizes } from './sizes.ts';
 import {
   canonicalName,
   familiarString,
@@ -98,7 +99,9 @@ export class ImageStore {
   readonly #host: Platform;
   readonly #now: () => number;
   readonly #layerPath: ((diffId: Digest) => string) | undefined;
+  readonly #watches = new Set<Set<Digest>>();
   #listing: readonly ListedImage[] | undefined;
+  #sharedSizes: ReadonlyMap<Digest, number> | undefined;
 
   constructor(options: {
     db: Database;
@@ -130,8 +133,8 @@ export class ImageStore {
    */
   put(image: NewImage): PutResult {
     return this.db.transaction(() => {
-      this.changed();
       const { target, repository, tag } = image;
+      this.#wanted(target.digest);
       const now = this.#now();
       for (const manifest of image.manifests) this.#putManifest(manifest, now);
       this.db.run(
@@ -175,7 +178,7 @@ export class ImageStore {
 
   /** Points a tag to a stored image, as of now. Part of the caller's transaction. */
   tag(repository: string, tag: string, target: Digest): void {
-    this.changed();
+    this.#wanted(target);
     this.db.run(
       `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
        ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
@@ -254,9 +257,28 @@ export class ImageStore {
     return this.#listing;
   }
 
+  /** How many images there are in lists. */
+  count(): number {
+    return this.db.get<{ count: number }>('SELECT count(DISTINCT image_id) AS count FROM image')?.count ?? 0;
+  }
+
+  /** The bytes of each image that others hold too, by the ID it is listed under; kept like the {@link listing}. */
+  sharedSizes(): ReadonlyMap<Digest, number> {
+    this.#sharedSizes ??= sharedSizes(this.db);
+    return this.#sharedSizes;
+  }
+
   /** Says that images or names are about to change in this transaction. */
   changed(): void {
     this.#listing = undefined;
+    this.#sharedSizes = undefined;
+  }
+
+  /** Gathers the targets that somebody pulls, loads or tags from now on, though all of it was there, until disposed of. */
+  watch(): { readonly targets: ReadonlySet<Digest> } & Disposable {
+    const targets = new Set<Digest>();
+    this.#watches.add(targets);
+    return { targets, [Symbol.dispose]: () => void this.#watches.delete(targets) };
   }
 
   /** Whether the blob is stored. */
@@ -274,6 +296,25 @@ export class ImageStore {
     return this.db
       .all<{ target: Digest }>(`SELECT target FROM image WHERE image_id = ? ORDER BY ${BEST_NAMED_FIRST}`, listedId)
       .map(({ target }) => target);
+  }
+
+  /** The image that an image was made on top of, by image ID; undefined where that is not known, or not stored. */
+  parent(id: Digest): Digest | undefined {
+    return this.db.get<{ parent: Digest }>(
+      'SELECT parent FROM parent WHERE image_id = ? AND EXISTS (SELECT 1 FROM image WHERE image.image_id = parent)',
+      id,
+    )?.parent;
+  }
+
+  /** Whether a stored image was made on top of it. */
+  hasChildren(id: Digest): boolean {
+    return this.db.get('SELECT 1 FROM parent JOIN image USING (image_id) WHERE parent = ?', id) !== undefined;
+  }
+
+  /** Notes on top of which image another was made. Part of the caller's transaction. */
+  setParent(id: Digest, parent: Digest): void {
+    this.changed();
+    this.db.run('INSERT OR REPLACE INTO parent (image_id, parent) VALUES (?, ?)', id, parent);
   }
 
   /** The manifests that a target has stored. */
@@ -321,6 +362,11 @@ export class ImageStore {
       `image with reference ${name} was found but does not provide the specified platform (${formatPlatform(platform)})` +
         (platforms.length === 0 ? '' : `; stored of it is ${platforms.map(formatPlatform).join(', ')}`),
     );
+  }
+
+  #wanted(target: Digest): void {
+    this.changed();
+    for (const targets of this.#watches) targets.add(target);
   }
 
   #putManifest(manifest: StoredManifest, now: number): void {

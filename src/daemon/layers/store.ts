@@ -3,6 +3,8 @@ import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, type Digest } from '../../protocol/digest.ts';
+import type { NewEvent } from '../events/event.ts';
+import { filesOnDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Layer, UnpackedLayer } from './layer.ts';
@@ -22,14 +24,21 @@ interface LayerRow {
  */
 export class LayerStore {
   readonly #db: Database;
+  readonly #events: { append(event: NewEvent): unknown };
   readonly #layers: string;
   readonly #unpacking: string;
   readonly #trash: string;
   readonly #now: () => number;
 
   /** `root`: the data root. */
-  constructor(options: { db: Database; root: string; now?: () => number }) {
+  constructor(options: {
+    db: Database;
+    root: string;
+    events: { append(event: NewEvent): unknown };
+    now?: () => number;
+  }) {
     this.#db = options.db;
+    this.#events = options.events;
     this.#layers = join(options.root, 'layers', 'sha256');
     this.#unpacking = join(options.root, 'layers', 'unpacking');
     this.#trash = join(options.root, 'layers', 'trash');
@@ -70,6 +79,12 @@ export class LayerStore {
     return join(this.#unpacking, hexOf(digest) + SUFFIX);
   }
 
+  /** Bytes of the disk that unfinished EROFS images take. */
+  async unpackingBytes(): Promise<number> {
+    const files = await filesOnDisk(this.#unpacking);
+    return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
   /** What the layer blob unpacks to, if it ever was unpacked here. */
   diffIdOf(blobDigest: Digest): Digest | undefined {
     return this.#db.get<{ diff_id: Digest }>('SELECT diff_id FROM layer_blob WHERE digest = ?', blobDigest)?.diff_id;
@@ -81,8 +96,9 @@ export class LayerStore {
    */
   commit(unpacked: UnpackedLayer, temporaryPath: string): void {
     const { diffId, digest, size, imageSize, fileBytes } = unpacked;
+    const isNew = !this.has(diffId);
     try {
-      if (this.has(diffId)) rmSync(temporaryPath, { force: true });
+      if (!isNew) rmSync(temporaryPath, { force: true });
       else renameSync(temporaryPath, this.path(diffId));
     } catch (error) {
       throw storageError(error, `commit layer ${diffId}`);
@@ -99,22 +115,30 @@ export class LayerStore {
         this.#now(),
       );
       this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
+      if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
     });
   }
 
   /**
-   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. A file first moves
-   * to the trash, in the same turn of the event loop, so that a commit of the same diff ID by a pull that starts just
-   * after is not what gets deleted. A mount of it stays usable.
+   * Deletes layers: their rows now, in the caller's transaction; their files once that is committed. Returns the bytes that
+   * they took on the disk. A file first moves to the trash, in the same turn of the event loop, so that a commit of the
+   * same diff ID by a pull that starts just after is not what gets deleted. A mount of it stays usable.
    */
-  remove(diffIds: readonly Digest[]): void {
+  remove(diffIds: readonly Digest[]): number {
+    let bytes = 0;
     for (const diffId of diffIds) {
       this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
-      this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+      const row = this.#db.get<Pick<LayerRow, 'image_size'>>(
+        'DELETE FROM layer WHERE diff_id = ? RETURNING image_size',
+        diffId,
+      );
+      bytes += row?.image_size ?? 0;
+      if (row !== undefined) this.#append('remove', diffId);
     }
     this.#db.afterCommit(() => {
       for (const diffId of diffIds) this.#discard(diffId);
     });
+    return bytes;
   }
 
   /**
@@ -143,8 +167,13 @@ export class LayerStore {
       for (const diffId of rows.keys()) {
         this.#db.run('DELETE FROM layer_blob WHERE diff_id = ?', diffId);
         this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+        this.#append('remove', diffId, { reason: 'its file is missing or damaged' });
       }
     });
+  }
+
+  #append(action: 'commit' | 'remove', diffId: Digest, attributes: Record<string, string> = {}): void {
+    this.#events.append({ type: 'layer', action, actor: diffId, attributes: { ...attributes, name: diffId } });
   }
 
   #discard(diffId: Digest): void {

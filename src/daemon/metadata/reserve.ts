@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../../protocol/errors.ts';
+import { STAT_BLOCK } from './blocks.ts';
 import { isFull } from './storage-error.ts';
 
 /** Bytes that the reserve grows by. */
@@ -13,8 +14,6 @@ const SHARE = 16;
 /** Milliseconds until the first attempt to make a reserve whole again; they come half as often each time. */
 const FIRST_REFILL = 500;
 const LAST_REFILL = 60_000;
-/** st_blocks counts in these, whatever the file system's blocks are. */
-const STAT_BLOCK = 512;
 
 /** What is told of the reserve. */
 export interface ReserveLog {

@@ -102,4 +102,20 @@ export const migrations: readonly string[] = [
   -- Bytes of the files in a layer, which the history of an image shows; NULL for layers that were stored before this column.
   ALTER TABLE layer ADD COLUMN file_bytes INTEGER;
   `,
+  `
+  -- The image that another was made on top of, step by step, by their image IDs. Either of them may be gone.
+  CREATE TABLE parent (image_id TEXT PRIMARY KEY, parent TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX parent_by_parent ON parent (parent);
+  `,
+  `
+  -- What the log of events takes in bytes, about: a row of an event has some beside its texts.
+  CREATE TABLE event_size (bytes INTEGER NOT NULL) STRICT;
+  INSERT INTO event_size SELECT COALESCE(SUM(octet_length(attributes) + octet_length(actor) + 64), 0) FROM event;
+  CREATE TRIGGER event_added AFTER INSERT ON event BEGIN
+    UPDATE event_size SET bytes = bytes + octet_length(NEW.attributes) + octet_length(NEW.actor) + 64;
+  END;
+  CREATE TRIGGER event_removed AFTER DELETE ON event BEGIN
+    UPDATE event_size SET bytes = bytes - octet_length(OLD.attributes) - octet_length(OLD.actor) - 64;
+  END;
+  `,
 ];

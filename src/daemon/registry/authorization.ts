@@ -7,11 +7,18 @@ import { basicAuthorization, type TokenSource } from './tokens.ts';
 
 /** Whose access to what a request needs. */
 export interface Access {
-  /** Path of the repository. */
-  readonly repository: string;
+  /** Path of the repository; undefined for what is the registry's as a whole. */
+  readonly repository: string | undefined;
   readonly credentials: Credentials | undefined;
   /** Set where it is to be pushed: the repository on the same registry to mount a blob from, if any. */
   readonly push?: { readonly from?: string } | undefined;
+  /** Set where there is no repository: what a token is asked for. */
+  readonly scopes?: readonly string[] | undefined;
+  /**
+   * Set for a login: the credentials are tried now, whatever is known of them, and it is told the identity token that the
+   * token server gives for them.
+   */
+  readonly onIdentity?: ((identityToken: string) => void) | undefined;
 }
 
 /** How a registry wants a repository's requests to be authorized, as its last challenge said. */
@@ -43,8 +50,8 @@ export class Authorizer {
   }
 
   async send(send: Send, request: HttpRequest, access: Access): Promise<HttpResponse> {
-    const key = JSON.stringify([request.url.host, access.repository, access.push]);
-    const known = this.#demands.get(key);
+    const key = JSON.stringify([request.url.host, access.repository, access.push, access.scopes]);
+    const known = access.onIdentity === undefined ? this.#demands.get(key) : undefined;
     const sent = known === undefined ? registryToken(access) : await this.#answer(known, request, access, undefined);
     const response = await send(authorized(request, sent));
     if (response.status !== 401 || !isFromRegistry(request, response)) return response;
@@ -71,10 +78,11 @@ export class Authorizer {
     if (given !== undefined) return given;
     if (demand.scheme === 'basic') return basicAuthorization(credentials);
     const { realm, service, scopes, reach } = demand;
-    const token = await this.#tokens.get(
-      { endpoint: request.url.host, realm, service, scopes, credentials, insecure: request.insecure, reach },
-      { signal: request.signal, rejected },
-    );
+    const { insecure, signal } = request;
+    const asked = { endpoint: request.url.host, realm, service, scopes, credentials, insecure, reach };
+    if (access.onIdentity === undefined) return `Bearer ${await this.#tokens.get(asked, { signal, rejected })}`;
+    const { token, identityToken } = await this.#tokens.logIn(asked, signal);
+    if (identityToken !== undefined) access.onIdentity(identityToken);
     return `Bearer ${token}`;
   }
 
@@ -93,10 +101,7 @@ export class Authorizer {
         scheme: 'bearer',
         realm,
         service: bearer.parameters.get('service'),
-        scopes:
-          access.push === undefined
-            ? pullScopes(bearer.parameters.get('scope'), access.repository)
-            : pushScopes(access.repository, access.push.from),
+        scopes: scopesOf(access, bearer.parameters.get('scope')),
         // As for redirects: what a public registry names must not be inside of our network.
         reach: response.public ? 'public' : 'anywhere',
       };
@@ -111,6 +116,12 @@ export class Authorizer {
  */
 function isFromRegistry(request: HttpRequest, response: HttpResponse): boolean {
   return [request.url.origin, request.alternative?.origin].includes(response.url.origin);
+}
+
+/** What a token is asked for, whatever the challenge says. */
+function scopesOf({ repository, push, scopes }: Access, asked: string | undefined): readonly string[] {
+  if (repository === undefined) return scopes ?? [];
+  return push === undefined ? pullScopes(asked, repository) : pushScopes(repository, push.from);
 }
 
 /**

@@ -8,31 +8,37 @@ import { openBlob } from './blobs.ts';
 import { deliver } from './delivery.ts';
 import { openDownload, type Download } from './download.ts';
 import { DOCUMENT_TIMEOUT, withDocuments } from './documents.ts';
-import { endpointsOf, familiarName, type Endpoint } from './endpoints.ts';
-import { credentialsFor, type Call, type Exchange } from './exchange.ts';
+import { endpointOf, endpointsOf, familiarName, searchEndpointOf, type Endpoint } from './endpoints.ts';
+import { credentialsFor, type Call, type Exchange, type RegistryCall } from './exchange.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { cancelled, type HttpRequest, type HttpResponse, type Send } from './http.ts';
 import { InsecureRegistries, LOOPBACK_NETWORKS } from './insecure.ts';
+import { logIn } from './login.ts';
 import { lookupAll, type Lookup } from './lookup.ts';
 import { getManifest, headManifest } from './manifests.ts';
+import { itemsOf } from './pages.ts';
 import { createProxySelector } from './proxies.ts';
 import { RateLimits, type RateLimit } from './rate-limits.ts';
 import { withRedirects } from './redirect.ts';
-import type {
-  Delivery,
-  LocalBlob,
-  Logger,
-  PushedManifest,
-  Registries,
-  RegistryOptions,
-  RemoteBlob,
-  RemoteManifest,
-  Repository,
-  RequestOptions,
+import { getReferrers } from './referrers.ts';
+import {
+  isRepositoryPath,
+  type Delivery,
+  type FoundRepository,
+  type LocalBlob,
+  type Logger,
+  type PushedManifest,
+  type Registries,
+  type RegistryOptions,
+  type RemoteBlob,
+  type RemoteManifest,
+  type Repository,
+  type RequestOptions,
 } from './registry.ts';
 import { sleep, withRetries, type Sleep } from './retry.ts';
 import { withSchemeFallback } from './schemes.ts';
-import { FIRST_PAGE, getTagPage, MAX_TAG_PAGES, type TagPage } from './tags.ts';
+import { search } from './search.ts';
+import { FIRST_TAGS, getTags, MAX_TAG_PAGES } from './tags.ts';
 import { TokenSource } from './tokens.ts';
 import { TIMEOUTS, Transport, type Timeouts } from './transport.ts';
 import { Uploads } from './uploads.ts';
@@ -58,8 +64,6 @@ const MAX_HOSTS = 256;
 /** Blobs whose ETags are remembered for a resume. */
 const MAX_ETAGS = 1000;
 
-/** A path in the grammar of distribution/reference. */
-const SAFE_PATH = /^[a-z0-9]+(?:(?:[._]|__|-+|\/)[a-z0-9]+)*$/;
 const SAFE_REFERENCE = /^\w[\w.-]{0,127}$/;
 
 /** The registries, to be told of a new configuration. */
@@ -200,18 +204,43 @@ class RemoteRegistries implements ReconfigurableRegistries {
     const first = await this.#tryEndpoints(repository, undefined, options, async (endpoint, exchange) => ({
       endpoint,
       exchange,
-      page: await getTagPage(exchange, endpoint, repository, FIRST_PAGE, options),
+      page: await getTags(exchange, endpoint, repository, FIRST_TAGS, options),
     }));
-    const { endpoint, exchange } = first;
-    let page: TagPage = first.page;
-    for (let pages = 1; ; pages += 1) {
-      yield* page.tags;
-      if (page.next === undefined) return;
-      if (pages === MAX_TAG_PAGES) {
+    const { endpoint, exchange, page } = first;
+    yield* itemsOf(page, (query) => getTags(exchange, endpoint, repository, query, options), {
+      limit: MAX_TAG_PAGES,
+      onLimit: () => {
         throw new LayerdError('invalid', `${familiarName(repository)} has more than ${MAX_TAG_PAGES} pages of tags`);
-      }
-      page = await getTagPage(exchange, endpoint, repository, page.next, options);
-    }
+      },
+    });
+  }
+
+  async logIn(registry: string, options: RequestOptions): Promise<string | undefined> {
+    const { exchange, insecure } = this.#setup;
+    return logIn(exchange, await endpointOf(registry, insecure), options);
+  }
+
+  async search(
+    registry: string,
+    term: string,
+    options: RequestOptions & { readonly limit: number },
+  ): Promise<FoundRepository[]> {
+    const { exchange, insecure } = this.#setup;
+    const { logger } = this.#environment;
+    const endpoint = await searchEndpointOf(registry, insecure);
+    return search(exchange, endpoint, { ...options, registry, term, logger });
+  }
+
+  async referrers(
+    repository: Repository,
+    digest: Digest,
+    options: RequestOptions & { readonly artifactType?: string | undefined } = {},
+  ): Promise<Descriptor[]> {
+    const { artifactType } = options;
+    // A mirror keeps what was pulled through it, and nobody pulls a list of referrers.
+    return this.#atRegistry(repository, digest, options, (endpoint, exchange) =>
+      getReferrers(exchange, endpoint, repository, digest, { ...options, artifactType }),
+    );
   }
 
   download(url: URL, { signal }: Pick<RequestOptions, 'signal'> = {}): Promise<Download> {
@@ -266,12 +295,19 @@ class RemoteRegistries implements ReconfigurableRegistries {
     options: RequestOptions,
     work: (uploads: Uploads) => Promise<T>,
   ): Promise<T> {
-    return this.#tryEndpoints(
-      repository,
-      reference,
-      options,
-      (endpoint, exchange) => work(new Uploads(exchange, endpoint, repository, options)),
-      (endpoints) => endpoints.filter(({ mirror }) => !mirror),
+    return this.#atRegistry(repository, reference, options, (endpoint, exchange) =>
+      work(new Uploads(exchange, endpoint, repository, options)),
+    );
+  }
+
+  async #atRegistry<T>(
+    repository: Repository,
+    reference: string,
+    options: RequestOptions,
+    attempt: (endpoint: Endpoint, exchange: Exchange) => Promise<T>,
+  ): Promise<T> {
+    return this.#tryEndpoints(repository, reference, options, attempt, (endpoints) =>
+      endpoints.filter(({ mirror }) => !mirror),
     );
   }
 
@@ -308,10 +344,10 @@ class RemoteRegistries implements ReconfigurableRegistries {
     const tokens = new TokenSource({ send: fetch, now });
     const authorizer = new Authorizer({ tokens, now });
     const exchange: Exchange = async (endpoint, call) => {
-      const { repository, path, headers, credentials, push, ...rest } = call;
+      const { repository, path, headers, credentials, push, scopes, onIdentity, ...rest } = call;
       const request: HttpRequest = {
         ...rest,
-        ...addressOf(endpoint, repository, path),
+        ...addressOf(endpoint, call),
         // What comes is hashed as it is.
         headers: { ...userAgent, 'accept-encoding': 'identity', ...headers },
         insecure: endpoint.insecure,
@@ -319,9 +355,11 @@ class RemoteRegistries implements ReconfigurableRegistries {
       try {
         if (typeof path !== 'string' && !path.trusted) return await redirects(request);
         return await authorizer.send(redirects, request, {
-          repository: repository.path,
+          repository: repository?.path,
           credentials: credentialsFor(endpoint, credentials),
           push,
+          scopes,
+          onIdentity,
         });
       } catch (error) {
         throw call.signal?.aborted === true ? cancelled(call.signal, request.url) : error;
@@ -334,11 +372,10 @@ class RemoteRegistries implements ReconfigurableRegistries {
 /** Where a call goes. */
 function addressOf(
   endpoint: Endpoint,
-  repository: Repository,
-  path: Call['path'],
+  { repository, path }: Call | RegistryCall,
 ): Pick<HttpRequest, 'url' | 'alternative' | 'reach'> {
   if (typeof path !== 'string') return { url: path.url, reach: path.reach };
-  const target = `/v2/${repository.path}/${path}`;
+  const target = repository === undefined ? path : `/v2/${repository.path}/${path}`;
   return {
     url: new URL(endpoint.base + target),
     alternative: endpoint.alternative === undefined ? undefined : new URL(endpoint.alternative + target),
@@ -348,7 +385,7 @@ function addressOf(
 
 /** A path or reference that comes from elsewhere than a parsed reference must not lead elsewhere in the registry. */
 function refuseUnsafe(repository: Repository, reference: string | undefined): void {
-  if (!SAFE_PATH.test(repository.path)) {
+  if (!isRepositoryPath(repository.path)) {
     throw new LayerdError('invalid', `${repository.path} is not the path of a repository`);
   }
   if (reference !== undefined && !SAFE_REFERENCE.test(reference) && !isDigest(reference)) {

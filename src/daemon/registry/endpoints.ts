@@ -5,6 +5,10 @@ import type { Repository } from './registry.ts';
 /** Docker Hub, by the name in references, and where its registry really is. */
 const DOCKER_HUB = 'docker.io';
 const DOCKER_HUB_REGISTRY = 'https://registry-1.docker.io';
+/** Where Docker Hub is searched. */
+const DOCKER_HUB_INDEX = 'https://index.docker.io';
+
+export const isDockerHub = (registry: string): boolean => registry === DOCKER_HUB;
 
 /** A server that a repository can be reached at. */
 export interface Endpoint {
@@ -23,23 +27,33 @@ export async function endpointsOf(
   repository: Repository,
   options: { mirrors: readonly string[]; insecure: InsecureRegistries },
 ): Promise<Endpoint[]> {
-  if (repository.registry === DOCKER_HUB) {
-    return [...options.mirrors.map((mirror) => fixedEndpoint(mirror, true)), fixedEndpoint(DOCKER_HUB_REGISTRY, false)];
-  }
-  const url = URL.parse(`https://${repository.registry}`);
-  if (url === null || url.pathname !== '/' || url.username !== '' || url.search !== '' || url.hash !== '') {
-    throw new LayerdError('invalid', `${repository.registry} is not a registry's HOST or HOST:PORT`);
-  }
-  const insecure = (await options.insecure.of(url)) !== 'secure';
+  const mirrors = isDockerHub(repository.registry) ? options.mirrors : [];
   return [
-    {
-      host: repository.registry,
-      mirror: false,
-      insecure,
-      base: `https://${repository.registry}`,
-      alternative: insecure ? `http://${repository.registry}` : undefined,
-    },
+    ...mirrors.map((mirror) => fixedEndpoint(mirror, true)),
+    await endpointOf(repository.registry, options.insecure),
   ];
+}
+
+/** The endpoint of a registry itself. */
+export async function endpointOf(registry: string, insecurities: InsecureRegistries): Promise<Endpoint> {
+  if (isDockerHub(registry)) return fixedEndpoint(DOCKER_HUB_REGISTRY, false);
+  const url = URL.parse(`https://${registry}`);
+  if (url === null || url.pathname !== '/' || url.username !== '' || url.search !== '' || url.hash !== '') {
+    throw new LayerdError('invalid', `${registry} is not a registry's HOST or HOST:PORT`);
+  }
+  const insecure = (await insecurities.of(url)) !== 'secure';
+  return {
+    host: registry,
+    mirror: false,
+    insecure,
+    base: `https://${registry}`,
+    alternative: insecure ? `http://${registry}` : undefined,
+  };
+}
+
+/** The endpoint at which a registry is searched. Docker Hub's mirrors have no search. */
+export async function searchEndpointOf(registry: string, insecurities: InsecureRegistries): Promise<Endpoint> {
+  return isDockerHub(registry) ? fixedEndpoint(DOCKER_HUB_INDEX, false) : endpointOf(registry, insecurities);
 }
 
 /** An endpoint whose scheme is given: whoever configures an http:// mirror wants it spoken to like that. */
@@ -59,7 +73,7 @@ function fixedEndpoint(text: string, mirror: boolean): Endpoint {
 
 /** A repository as users call it: `redis` for docker.io/library/redis. */
 export function familiarName({ registry, path }: Repository): string {
-  if (registry !== DOCKER_HUB) return `${registry}/${path}`;
+  if (!isDockerHub(registry)) return `${registry}/${path}`;
   return /^library\/[^/]+$/.test(path) ? path.slice('library/'.length) : path;
 }
 

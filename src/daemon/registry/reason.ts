@@ -11,7 +11,7 @@ export interface Reason {
 
 /** What a request was about, for the message that says what came of it. */
 export interface Subject {
-  readonly kind: 'manifest' | 'blob' | 'tags';
+  readonly kind: 'manifest' | 'blob' | 'tags' | 'referrers';
   /** The repository as users call it: `redis`. */
   readonly name: string;
   /** The repository with tag or digest: `redis:7`. */

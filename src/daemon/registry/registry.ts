@@ -40,6 +40,16 @@ export interface RemoteBlob {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
+/** A repository that a search found. */
+export interface FoundRepository {
+  /** As users call it, with its registry unless that is Docker Hub. */
+  readonly name: string;
+  readonly description: string;
+  /** Whether it is one of Docker's official images. */
+  readonly official: boolean;
+  readonly stars: number;
+}
+
 export interface RequestOptions {
   readonly credentials?: Credentials | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -104,10 +114,35 @@ export interface Registries {
   download(url: URL, options?: Pick<RequestOptions, 'signal'>): Promise<Download>;
   /** All tags of a repository, page by page. */
   tags(repository: Repository, options?: RequestOptions): AsyncIterable<string>;
+  /**
+   * Tries an account at the registry itself, and says the identity token that is to take the password's place, where its
+   * token server gives one. Throws `unauthorized` with the registry's reason where the account is refused.
+   */
+  logIn(registry: string, options: RequestOptions): Promise<string | undefined>;
+  /** Repositories of a registry that fit a term, at most `limit`. */
+  search(
+    registry: string,
+    term: string,
+    options: RequestOptions & { readonly limit: number },
+  ): Promise<FoundRepository[]>;
+  /** The manifests that refer to the manifest of a digest at the registry itself, all or those of one type. */
+  referrers(
+    repository: Repository,
+    digest: Digest,
+    options?: RequestOptions & { readonly artifactType?: string | undefined },
+  ): Promise<Descriptor[]>;
   /** Docker Hub's last known pull limit and what is left of it, by registry. */
   rateLimits(): ReadonlyMap<string, { limit: number; remaining: number; source?: string; at: number }>;
   /** Closes all connections; requests under way fail. */
   close(): Promise<void>;
+}
+
+/** A path in the grammar of distribution/reference. */
+const PATH = /^[a-z0-9]+(?:(?:[._]|__|-+|\/)[a-z0-9]+)*$/;
+
+/** Whether it is the path of a repository: one that comes from elsewhere than a parsed reference may be anything. */
+export function isRepositoryPath(text: string): boolean {
+  return PATH.test(text);
 }
 
 /** Where the registry side tells what it does. Fields never hold credentials. */

@@ -1,14 +1,14 @@
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Endpoint } from './endpoints.ts';
 import { subjectOf, type Call, type Exchange } from './exchange.ts';
-import { describeUrl, header, readBody, type HttpResponse } from './http.ts';
-import { nextLink } from './link.ts';
+import { describeUrl, readBody, type HttpResponse } from './http.ts';
+import { nextQuery, parseObject, type Page } from './pages.ts';
 import { refusal } from './reason.ts';
 import type { Repository, RequestOptions } from './registry.ts';
 
-/** Tags that are asked for at a time. */
-const PAGE_SIZE = 1000;
-/** Pages of one repository: an endless chain of links must end. */
+/** The query of the first page: tags that are asked for at a time. */
+export const FIRST_TAGS = '?n=1000';
+/** Pages of one repository. */
 export const MAX_TAG_PAGES = 1000;
 /** Bytes of a page: 4 MiB. Registries without pages send all tags in one. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
@@ -16,28 +16,18 @@ const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 /** The grammar of distribution/reference. */
 const TAG = /^\w[\w.-]{0,127}$/;
 
-/** One page of tags, and where the next one is. */
-export interface TagPage {
-  readonly tags: readonly string[];
-  /** Below `/v2/<repository>/`; undefined on the last page. */
-  readonly next: string | undefined;
-}
-
-/** The path of the first page. */
-export const FIRST_PAGE = `tags/list?n=${PAGE_SIZE}`;
-
 /** Gets one page of a repository's tags from one endpoint (OCI distribution spec, "Listing Tags"). */
-export async function getTagPage(
+export async function getTags(
   exchange: Exchange,
   endpoint: Endpoint,
   repository: Repository,
-  path: string,
+  query: string,
   options: RequestOptions,
-): Promise<TagPage> {
+): Promise<Page<string>> {
   const call: Call = {
     method: 'GET',
     repository,
-    path,
+    path: `tags/list${query}`,
     headers: { accept: 'application/json' },
     document: { what: 'a list of tags', limit: MAX_PAGE_BYTES },
     credentials: options.credentials,
@@ -45,36 +35,14 @@ export async function getTagPage(
   };
   const response = await exchange(endpoint, call);
   if (response.status !== 200) throw await refusal(response, subjectOf(endpoint, call, 'tags', ''));
-  const tags = parseTags(await readBody(response, MAX_PAGE_BYTES, 'a list of tags'), response);
-  return { tags, next: nextPath(response, repository) };
-}
-
-/**
- * Where the next page is. Only the query of the link is taken: a link to another host, or to another repository, would
- * have us send the user's credentials there, or fetch what only the inside of our network can reach.
- */
-function nextPath(response: HttpResponse, repository: Repository): string | undefined {
-  const target = nextLink(header(response, 'link'));
-  if (target === undefined) return undefined;
-  const url = URL.parse(target, response.url);
-  if (url === null || url.host !== response.url.host || !url.pathname.endsWith(`/v2/${repository.path}/tags/list`)) {
-    throw new LayerdError('forbidden', `${describeUrl(response.url)} links to a next page outside of itself`);
-  }
-  return `tags/list${url.search}`;
+  const items = parseTags(await readBody(response, MAX_PAGE_BYTES, 'a list of tags'), response);
+  return { items, next: nextQuery(response, `/v2/${repository.path}/tags/list`) };
 }
 
 function parseTags(bytes: Buffer, response: HttpResponse): string[] {
-  const malformed = (): LayerdError =>
-    new LayerdError('corrupt', `${describeUrl(response.url)} answered without a list of tags`);
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString());
-  } catch {
-    throw malformed();
-  }
-  if (typeof value !== 'object' || value === null || !('tags' in value)) throw malformed();
+  const list = parseObject(bytes);
   // Go writes an empty list as null.
-  const tags = value.tags ?? [];
-  if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === 'string' && TAG.test(tag))) throw malformed();
-  return tags as string[];
+  const tags = list === undefined || !('tags' in list) ? undefined : (list['tags'] ?? []);
+  if (Array.isArray(tags) && tags.every((tag) => typeof tag === 'string' && TAG.test(tag))) return tags as string[];
+  throw new LayerdError('corrupt', `${describeUrl(response.url)} answered without a list of tags`);
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { LayerdError } from '../../protocol/errors.ts';
 import { ExpiringMap } from './expiring-map.ts';
 import { describeUrl, readBody, type HttpResponse, type Send } from './http.ts';
+import { parseObject } from './pages.ts';
 import { describeReason, reasonOf } from './reason.ts';
 import type { Credentials } from './registry.ts';
 import { SingleFlight } from './single-flight.ts';
@@ -35,6 +36,8 @@ interface Token {
   readonly value: string;
   /** Milliseconds. */
   readonly life: number;
+  /** The refresh token that came along. */
+  readonly refresh: string | undefined;
 }
 
 /** Gets bearer tokens from the realms of registries, keeps them while they last, and asks for each one only once. */
@@ -65,54 +68,108 @@ export class TokenSource {
     });
   }
 
-  async #fetch(request: TokenRequest, signal: AbortSignal): Promise<Token> {
-    refuseInsecureRealm(request);
-    const { realm, service, scopes, credentials, insecure, reach } = request;
-    const parameters: [string, string][] = service === undefined ? [] : [['service', service]];
-    const common = { insecure, reach, signal, document: { what: 'a token', limit: MAX_ANSWER_BYTES } };
-    let response: HttpResponse;
-    if (credentials?.identityToken !== undefined && credentials.identityToken !== '') {
-      parameters.push(
-        ['grant_type', 'refresh_token'],
-        ['refresh_token', credentials.identityToken],
-        ['client_id', CLIENT_ID],
-        ['scope', scopes.join(' ')],
-      );
-      response = await this.#send({
-        ...common,
-        method: 'POST',
-        url: realm,
-        headers: { accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
-        body: new URLSearchParams(parameters).toString(),
-      });
-    } else {
-      const username = credentials?.username;
-      parameters.push(...scopes.map((scope): [string, string] => ['scope', scope]));
-      if (username !== undefined && username !== '') parameters.push(['account', username]);
-      const url = new URL(realm);
-      for (const [name, value] of parameters) url.searchParams.append(name, value);
-      const authorization = basicAuthorization(credentials);
-      response = await this.#send({
-        ...common,
-        method: 'GET',
-        url,
-        headers: { accept: 'application/json', ...(authorization === undefined ? {} : { authorization }) },
-      });
-    }
-    if (response.status !== 200) throw await tokenRefusal(response, realm);
-    return this.#parse(await readBody(response, MAX_ANSWER_BYTES, 'a token'), realm);
+  /**
+   * A token got with the credentials as they are now, and the identity token by which later ones are to be got instead of
+   * the password, where the token server gives one.
+   */
+  async logIn(
+    request: TokenRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<{ token: string; identityToken: string | undefined }> {
+    const given = nonEmpty(request.credentials?.identityToken);
+    const granted = given === undefined ? await this.#grantForPassword(request, signal) : undefined;
+    const { value, refresh } = granted ?? (await this.#fetch(request, signal, 'offline'));
+    return { token: value, identityToken: refresh ?? given };
   }
 
-  #parse(body: Buffer, realm: URL): Token {
-    const answer = parseAnswer(body);
+  /**
+   * A token and a refresh token for user name and password (OAuth2, RFC 6749 section 4.3). Undefined where the server does
+   * not give both: many know GET alone, and say so by all kinds of statuses, or do not look at what is posted and answer
+   * with what they would give to anybody, which must not be taken for a login.
+   */
+  async #grantForPassword(request: TokenRequest, signal: AbortSignal | undefined): Promise<Token | undefined> {
+    const { username = '', password = '' } = request.credentials ?? {};
+    if (username === '' || password === '') return undefined;
+    const response = await this.#post(request, signal, {
+      grant_type: 'password',
+      access_type: 'offline',
+      username,
+      password,
+    });
+    if (response.status !== 200) {
+      await response.discard();
+      return undefined;
+    }
+    const answer = await answerOf(response);
+    return usableToken(answer['refresh_token']) === undefined ? undefined : this.#tokenOf(answer, request.realm);
+  }
+
+  /** `offline`: with a refresh token where the server gives one. */
+  async #fetch(request: TokenRequest, signal: AbortSignal | undefined, access?: 'offline'): Promise<Token> {
+    const identityToken = nonEmpty(request.credentials?.identityToken);
+    const response =
+      identityToken === undefined
+        ? await this.#get(request, signal, access)
+        : await this.#post(request, signal, { grant_type: 'refresh_token', refresh_token: identityToken });
+    if (response.status !== 200) throw await tokenRefusal(response, request.realm);
+    return this.#tokenOf(await answerOf(response), request.realm);
+  }
+
+  /** OAuth2's way to get a token. */
+  #post(
+    request: TokenRequest,
+    signal: AbortSignal | undefined,
+    grant: Readonly<Record<string, string>>,
+  ): Promise<HttpResponse> {
+    refuseInsecureRealm(request);
+    const { realm, service, scopes } = request;
+    const parameters = new URLSearchParams(service === undefined ? {} : { service });
+    for (const [name, value] of Object.entries({ ...grant, client_id: CLIENT_ID })) parameters.append(name, value);
+    if (scopes.length > 0) parameters.append('scope', scopes.join(' '));
+    return this.#send({
+      ...common(request, signal),
+      method: 'POST',
+      url: realm,
+      headers: { accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
+      body: parameters.toString(),
+    });
+  }
+
+  /** The distribution project's way to get a token. */
+  #get(request: TokenRequest, signal: AbortSignal | undefined, access: 'offline' | undefined): Promise<HttpResponse> {
+    refuseInsecureRealm(request);
+    const { realm, service, scopes, credentials } = request;
+    const username = nonEmpty(credentials?.username);
+    const url = new URL(realm);
+    if (service !== undefined) url.searchParams.append('service', service);
+    for (const scope of scopes) url.searchParams.append('scope', scope);
+    if (username !== undefined) url.searchParams.append('account', username);
+    if (access === 'offline') {
+      url.searchParams.append('offline_token', 'true');
+      url.searchParams.append('client_id', CLIENT_ID);
+    }
+    const authorization = basicAuthorization(credentials);
+    return this.#send({
+      ...common(request, signal),
+      method: 'GET',
+      url,
+      headers: { accept: 'application/json', ...(authorization === undefined ? {} : { authorization }) },
+    });
+  }
+
+  #tokenOf(answer: Readonly<Record<string, unknown>>, realm: URL): Token {
     const value = [answer['token'], answer['access_token']].find((each) => typeof each === 'string' && each !== '');
-    // The token becomes a header: a line break in it would add headers of the token server's making.
-    if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
+    const token = usableToken(value);
+    if (token === undefined) {
       throw new LayerdError('unavailable', `${describeUrl(realm)} answered without a usable token`);
     }
     const seconds = answer['expires_in'];
     const life = (typeof seconds === 'number' && seconds > 0 ? seconds : DEFAULT_LIFE) * 1000;
-    return { value, life: life - this.#age(answer['issued_at'], life) };
+    return {
+      value: token,
+      life: life - this.#age(answer['issued_at'], life),
+      refresh: usableToken(answer['refresh_token']),
+    };
   }
 
   /** How old a token came. A clock that is so far from ours that the token could not be good is not believed. */
@@ -120,6 +177,23 @@ export class TokenSource {
     const age = typeof issuedAt === 'string' ? this.#now() - Date.parse(issuedAt) : 0;
     return age > 0 && age < life ? age : 0;
   }
+}
+
+/** A token server's answer; one that makes no sense is told as one without a token. */
+async function answerOf(response: HttpResponse): Promise<Readonly<Record<string, unknown>>> {
+  return parseObject(await readBody(response, MAX_ANSWER_BYTES, 'a token')) ?? {};
+}
+
+/** What a token server gave, if it is a token: it becomes a header, to which a line break in it would add others. */
+function usableToken(value: unknown): string | undefined {
+  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value) ? value : undefined;
+}
+
+const nonEmpty = (text: string | undefined): string | undefined => (text === '' ? undefined : text);
+
+/** What all requests for a token have in common. */
+function common({ insecure, reach }: TokenRequest, signal: AbortSignal | undefined) {
+  return { insecure, reach, signal, document: { what: 'a token', limit: MAX_ANSWER_BYTES } };
 }
 
 /** The header of Basic authentication; undefined without user name and password. */
@@ -162,14 +236,4 @@ async function tokenRefusal(response: HttpResponse, realm: URL): Promise<LayerdE
     kind ?? (status === 429 ? 'too-many-requests' : 'unavailable'),
     `Get "${describeUrl(realm)}": ${describeReason(reason)}`,
   );
-}
-
-function parseAnswer(body: Buffer): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(body.toString());
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    // Told by the caller as an answer without a token.
-    return {};
-  }
 }

@@ -91,6 +91,22 @@ export class TransferQueue<Source, Request extends TransferRequest = TransferReq
     return transfer.join(source, observe);
   }
 
+  /**
+   * Takes a place under the limit for the movement of a blob that is no transfer of this queue's. Call the result to give it
+   * back. Rejects with the signal's reason while it waits.
+   */
+  async occupy(signal: AbortSignal): Promise<() => void> {
+    const taken = Promise.withResolvers<undefined>();
+    const left = Promise.withResolvers<undefined>();
+    const occupied = async (): Promise<void> => {
+      taken.resolve(undefined);
+      await left.promise;
+    };
+    this.#lanes.bulk.add(occupied, { signal }).catch(taken.reject);
+    await taken.promise;
+    return () => left.resolve(undefined);
+  }
+
   /** Stops every transfer; what arrived stays on disk. Resolves when the last one has let go of its files. */
   async close(): Promise<void> {
     for (const transfer of this.#transfers.values()) {

@@ -4,21 +4,31 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
-import { createApp } from '../../../src/daemon/api/server.ts';
+import { createHandler } from '../../../src/daemon/api/server.ts';
+import { wantsWebSocket } from '../../../src/daemon/api/upgrades.ts';
 import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
+import { Attestor } from '../../../src/daemon/images/attestations.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { parsePlatform } from '../../../src/daemon/images/platform.ts';
+import { Pruner } from '../../../src/daemon/images/prune.ts';
+import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
+import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
-import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
+import type { Registries } from '../../../src/daemon/registry/registry.ts';
+import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { LIMITS } from '../events/limits.ts';
 import { Archives } from '../images/archives.ts';
 import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
+
+/** The identity of the fixture's store. */
+export const STORE_ID = '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3';
 
 /** A line of the daemon's log. */
 export interface LogLine {
@@ -28,7 +38,8 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'remoteManifest'>;
+export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest'> &
+  Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
@@ -36,7 +47,7 @@ export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'distribution' | 'r
  */
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
-  readonly events = new EventLog({ db: this.store.db });
+  readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
   readonly archives = new Archives(this.store, this.events);
   readonly lines: LogLine[] = [];
   readonly socket: string;
@@ -46,23 +57,32 @@ export class Fixture implements AsyncDisposable {
   remote: Remote = {
     pull: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     push: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    copy: ({ from }) => Promise.reject(new LayerdError('not-found', `no such image: ${from.path}`)),
+    publish: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
+    logIn: (registry) => Promise.reject(new LayerdError('unauthorized', `${registry} refused the credentials`)),
+    search: () => Promise.resolve([]),
+    referrers: () => Promise.resolve([]),
   };
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
+  /** The verbs of images, as the API calls them. */
+  readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
+    this.images = this.#operations();
   }
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
     const fixture = new Fixture();
-    const app = createApp({ ...fixture.#parts(), ...parts });
-    const unix = createServer(app);
-    const tcp = createServer(app);
+    const { request, upgrade } = createHandler({ ...fixture.#parts(), ...parts });
+    const [unix, tcp] = [0, 1].map(() =>
+      createServer({ shouldUpgradeCallback: wantsWebSocket }, request).on('upgrade', upgrade),
+    ) as [Server, Server];
     fixture.#servers.push(unix, tcp);
     await new Promise<void>((resolve) => unix.listen(fixture.socket, resolve));
     await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
@@ -108,17 +128,48 @@ export class Fixture implements AsyncDisposable {
     await store.image('debian:12', [store.layer('newer base')]);
   }
 
+  #operations(): ImageOperations {
+    const { store, events } = this;
+    const { collector } = store;
+    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const { content } = store;
+    const { leases } = this.archives;
+    const pruner = new Pruner({ store: store.store, remover, content, leases, collector, events });
+    const attestor = new Attestor({ content, leases, collector, store: store.store, host: AMD64 });
+    const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
+    return {
+      list: (options) => listImages(store.store, options),
+      inspect: (name, options) => inspectImage(store.store, name, options),
+      history: (name, options) => imageHistory(store.store, name, options),
+      remove: (name, options) => remover.remove(name, options),
+      prune: (...request) => pruner.prune(...request),
+      usage: (options) => diskUsage({ store: store.store, content, layers: store.layers, leases }, options),
+      tag: (name, reference) => tagger.tag(name, reference),
+      save: (names, { platforms }) => this.archives.saver.save(names, platforms),
+      load: (...request) => this.archives.loader.load(...request),
+      import: (request, progress) =>
+        this.archives.importer.import(
+          {
+            ...request,
+            platform: request.platform === undefined ? undefined : parsePlatform(request.platform, AMD64),
+          },
+          (message) => void progress(message),
+        ),
+      attestations: (...request) => attestor.find(...request),
+      referrers: (...request) => imageReferrers(store.store, this.remote, ...request),
+      search: (request) => searchImages(this.remote, request),
+      layers: (name) => layerReports(store.store, name),
+      pull: (...request) => this.remote.pull(...request),
+      push: (...request) => this.remote.push(...request),
+      copy: (...request) => this.remote.copy(...request),
+      publish: (...request) => this.remote.publish(...request),
+      remoteManifest: (...request) => this.remote.remoteManifest(...request),
+      distribution: (...request) => this.remote.distribution(...request),
+    };
+  }
+
   #parts(): ApiParts {
     const { store, events } = this;
-    const collector = new GarbageCollector({
-      db: store.db,
-      content: store.content,
-      removeLayers: (diffIds) => {
-        for (const diffId of diffIds) store.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      },
-    });
-    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
-    const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     const record =
       (level: LogLine['level']) =>
       (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
@@ -126,40 +177,23 @@ export class Fixture implements AsyncDisposable {
     return {
       version: '1.2.3',
       log: { debug: record('debug'), warn: record('warn'), error: record('error') },
-      images: {
-        list: (options) => listImages(store.store, options),
-        inspect: (name, options) => inspectImage(store.store, name, options),
-        history: (name, options) => imageHistory(store.store, name, options),
-        remove: (name, options) => remover.remove(name, options),
-        tag: (name, reference) => tagger.tag(name, reference),
-        save: (names, { platforms }) => this.archives.saver.save(names, platforms),
-        load: (...request) => this.archives.loader.load(...request),
-        import: (request, progress) =>
-          this.archives.importer.import(
-            {
-              ...request,
-              platform: request.platform === undefined ? undefined : parsePlatform(request.platform, AMD64),
-            },
-            (message) => void progress(message),
-          ),
-        layers: (name) => layerReports(store.store, name),
-        pull: (...request) => this.remote.pull(...request),
-        push: (...request) => this.remote.push(...request),
-        remoteManifest: (...request) => this.remote.remoteManifest(...request),
-        distribution: (...request) => this.remote.distribution(...request),
-      },
+      images: this.images,
       events,
+      storeId: STORE_ID,
       system: new SystemInfo({
         version: '1.2.3',
         gitCommit: 'abc1234',
         buildTime: '2026-01-01T00:00:00Z',
-        id: '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3',
+        id: STORE_ID,
         dataRoot: store.root,
         config: () => this.config,
         images: () => store.db.get<{ count: number }>('SELECT count(*) AS count FROM image')?.count ?? 0,
         eventSubscribers: () => events.subscribers,
       }),
-      registries: () => this.registryReports,
+      registries: {
+        reports: () => this.registryReports,
+        logIn: (...request) => this.remote.logIn(...request),
+      },
       hostNames: ['layerd.example.org'],
     };
   }

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { after, before, describe, it } from 'node:test';
+import { after, before, beforeEach, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import request from 'supertest';
 import { parse } from 'yaml';
+import type { CopyRequest } from '../../../src/daemon/images/copy.ts';
+import type { PublishRequest } from '../../../src/daemon/images/publish.ts';
+import { LayerdError } from '../../../src/protocol/errors.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
 import { Fixture } from './fixture.ts';
 
@@ -14,6 +17,8 @@ interface Definition {
 
 const path = fileURLToPath(new URL('../../../docs/layerd-api.yaml', import.meta.url));
 const definition = parse(readFileSync(path, 'utf8')) as Definition;
+
+const MANIFESTS = '/layerd/manifests/{name}';
 
 describe("layerd's own endpoints", () => {
   const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema(definition, 'layerd');
@@ -47,7 +52,143 @@ describe("layerd's own endpoints", () => {
     assert.equal(response.text, bytes.toString());
   });
 
-  for (const path of Object.keys(definition.paths).filter((path) => !path.startsWith('/layerd/manifests/'))) {
+  it('ask for referrers with the account, of a platform and of a type', async () => {
+    const asked: unknown[] = [];
+    api.remote.referrers = ({ registry, path }, digest, { artifactType, credentials } = {}) => {
+      asked.push([registry, path, digest, artifactType, credentials]);
+      return Promise.resolve([]);
+    };
+    const platform = JSON.stringify({ os: 'linux', architecture: 'amd64' });
+    const account = Buffer.from('{"username":"ann","password":"s3cret"}').toString('base64url');
+    const get = (name: string, query: Record<string, string>): request.Test =>
+      request(api.url).get(`/v1.56/layerd/images/${name}/referrers`).query(query).set('X-Registry-Auth', account);
+    const ofIndex = await get('redis:7', { artifactType: 'application/spdx+json' }).expect(200);
+    const ofPlatform = await get('redis:7', { platform }).expect(200);
+    const [index, manifest] = [ofIndex, ofPlatform].map(({ body }) => (body as { digest: string }).digest);
+    assert.notEqual(index, manifest);
+    const credentials = { username: 'ann', password: 's3cret' };
+    assert.deepEqual(asked, [
+      ['docker.io', 'library/redis', index, 'application/spdx+json', credentials],
+      ['docker.io', 'library/redis', manifest, undefined, credentials],
+    ]);
+    const malformed = await get('redis:7', { platform: 'linux/amd64' }).expect(400);
+    assert.match(malformed.text, /parameter platform: /);
+    const other = JSON.stringify({ os: 'windows', architecture: 'amd64' });
+    assert.match(
+      (await get('redis:7', { platform: other }).expect(404)).text,
+      /does not provide the specified platform/,
+    );
+    api.remote.referrers = () => Promise.reject(new LayerdError('forbidden', 'denied: not yours'));
+    assert.deepEqual((await get('redis:7', {}).expect(403)).body, { message: 'denied: not yours' });
+    assert.equal(asked.length, 2);
+    api.remote.referrers = () => Promise.resolve([]);
+  });
+
+  describe('to put a manifest', () => {
+    const digest = `sha256:${'b'.repeat(64)}` as const;
+    let asked: PublishRequest[];
+    beforeEach(() => {
+      asked = [];
+      api.remote.publish = (put) => {
+        asked.push(put);
+        const { mediaType, bytes } = put;
+        return Promise.resolve({ mediaType, digest, size: bytes.byteLength, brought: [digest] });
+      };
+    });
+    const put = (name: string, body: string | Buffer, type: string = MediaType.ociIndex): request.Test =>
+      request(api.url)
+        .put(`/v1.56/layerd/manifests/${name}`)
+        .set('Content-Type', type)
+        .send(typeof body === 'string' ? body : body.toString('latin1'));
+
+    it('hand on the bytes as they come, and answer as docs/layerd-api.yaml says', async () => {
+      const body = '{ "schemaVersion": 2,\n   "manifests": [] }';
+      const account = { username: 'ann', password: 'secret' };
+      const from = `from=localhost:5000/a@${digest}&from=localhost:5000/b/c@${digest}`;
+      const response = await put(`localhost:5000/team/app:1?${from}`, body)
+        .set('X-Registry-Auth', Buffer.from(JSON.stringify(account)).toString('base64url'))
+        .expect(201);
+      assert.equal(response.headers['docker-content-digest'], digest);
+      const schema = `/paths/${escape(MANIFESTS)}/put/responses/201/content/application~1json/schema`;
+      const validate = ajv.compile({ $ref: `layerd#${schema}` });
+      assert.ok(validate(response.body), ajv.errorsText(validate.errors));
+      const [first] = asked;
+      assert.equal(Buffer.from(first?.bytes ?? '').toString(), body);
+      assert.deepEqual(
+        [first?.mediaType, first?.credentials, first?.reference.path, first?.reference.tag],
+        [MediaType.ociIndex, account, 'team/app', '1'],
+      );
+      assert.deepEqual(
+        first?.from.map(({ path, digest: named }) => [path, named]),
+        [
+          ['a', digest],
+          ['b/c', digest],
+        ],
+      );
+    });
+
+    it('refuse a document that is too large, whatever more of it comes, and names that are none', async () => {
+      const limit = 4 * 1024 * 1024;
+      await put('app', ' '.repeat(limit)).expect(201);
+      const { body } = (await put('app', ' '.repeat(limit + 1)).expect(400)) as { body: { message: string } };
+      assert.match(body.message, /larger than the limit of 4194304 bytes/);
+      for (const [name, message] of [
+        ['App', /must be lowercase/],
+        ['app?from=App', /parameter from: .* must be lowercase/],
+      ] as const) {
+        const { body: refusal } = (await put(name, '{}').expect(400)) as { body: { message: string } };
+        assert.match(refusal.message, message);
+      }
+      assert.equal(asked.length, 1);
+    });
+  });
+
+  describe('to copy', () => {
+    const copy = (query: string): request.Test => request(api.url).post(`/v1.56/layerd/copy?${query}`).buffer(true);
+
+    it('take each registry’s credentials, and answer with progress', async () => {
+      let asked: CopyRequest | undefined;
+      api.remote.copy = async (request, progress) => {
+        asked = request;
+        await progress({ status: 'Copying' });
+      };
+      const header = (account: object): string => Buffer.from(JSON.stringify(account)).toString('base64url');
+      const { text } = await copy('from=redis&to=localhost:5000/redis:7&platform={"os":"linux","architecture":"arm64"}')
+        .set('X-Registry-Auth', header({ username: 'nobody' }))
+        .set('X-Registry-Auth-From', header({ username: 'ann' }))
+        .set('X-Registry-Auth-To', header({ username: 'bob' }))
+        .expect(200);
+      assert.equal(text, '{"status":"Copying"}\r\n');
+      assert.deepEqual([asked?.fromCredentials, asked?.toCredentials], [{ username: 'ann' }, { username: 'bob' }]);
+      assert.deepEqual([asked?.from.path, asked?.to.tag], ['library/redis', '7']);
+      assert.deepEqual(asked?.platform, { os: 'linux', architecture: 'arm64' });
+    });
+
+    it('name the parameter that is wrong', async () => {
+      api.remote.copy = () => Promise.reject(new Error('must not be asked'));
+      for (const [query, message] of [
+        ['to=app', /parameter from: missing/],
+        ['from=app', /parameter to: missing/],
+        ['from=App&to=app', /parameter from: .* must be lowercase/],
+        ['from=app&to=a:b:c', /parameter to: invalid reference format/],
+        ['from=app&to=app&platform=linux', /parameter platform: .* is not JSON/],
+      ] as const) {
+        const { text } = await copy(query).expect(400);
+        assert.match(text, message, query);
+      }
+    });
+
+    it('answer a failure before the first line with its status', async () => {
+      api.remote.copy = () => Promise.reject(new LayerdError('unauthorized', 'who are you?'));
+      await copy('from=a&to=b').expect(403);
+      api.remote.copy = () => Promise.reject(new LayerdError('not-found', 'no such image'));
+      await copy('from=a&to=b').expect(404);
+    });
+  });
+
+  for (const path of Object.keys(definition.paths).filter(
+    (path) => definition.paths[path]?.['get'] !== undefined && path !== MANIFESTS,
+  )) {
     it(`answer as docs/layerd-api.yaml says: ${path}`, async () => {
       const names: [string, number][] = path.includes('{name}')
         ? [

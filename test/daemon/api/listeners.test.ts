@@ -12,7 +12,10 @@ import type { LogFields } from '../../../src/daemon/log.ts';
 import { isKind } from '../../../src/protocol/errors.ts';
 import { must, needs, Running, scratch } from '../../support/process.ts';
 
-const greet: Handler = { request: (_request, response) => response.end('hello') };
+const greet: Handler = {
+  request: (_request, response) => response.end('hello'),
+  upgrade: (_request, connection) => connection.destroy(),
+};
 
 /** Options for the hosts, with a log that remembers its warnings. */
 function options(hosts: string[], more: Partial<ListenOptions> = {}) {
@@ -171,7 +174,7 @@ describe('closing', () => {
       },
       upgrade: (_request, socket) => {
         socket.on('error', () => undefined);
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n');
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
       },
     };
     const listeners = await Listeners.open(options([`unix://${path}`], { handler }));
@@ -205,7 +208,7 @@ describe('closing', () => {
     await using folder = await scratch('listen');
     const path = `${folder.path}/s`;
     const { listeners } = await busy(path);
-    const headers = { Connection: 'Upgrade', Upgrade: 'tcp' };
+    const headers = { Connection: 'Upgrade', Upgrade: 'websocket' };
     const request = http.get({ socketPath: path, agent: false, headers });
     const [, socket] = (await once(request, 'upgrade')) as [http.IncomingMessage, net.Socket];
     const cut = once(socket, 'close');

@@ -42,6 +42,15 @@ describe('POST /images/create', () => {
     return requests[0] as PullRequest;
   }
 
+  it('asks for all platforms by a parameter of its own, which excludes that of one', async () => {
+    assert.equal((await asked('fromImage=redis&tag=7')).allPlatforms, false);
+    assert.equal((await asked('fromImage=redis&tag=7&all-platforms=0&platform=linux')).allPlatforms, false);
+    assert.equal((await asked('fromImage=redis&tag=7&all-platforms=1')).allPlatforms, true);
+    const refused = await open('fromImage=redis&tag=7&all-platforms=1&platform=linux/arm64');
+    assert.equal(refused.statusCode, 400);
+    assert.match(await text(refused), /all-platforms and platform cannot both be set/);
+  });
+
   it('asks for the reference that image and tag make', async () => {
     const digest = `sha256:${'a'.repeat(64)}`;
     const redis = { registry: 'docker.io', path: 'library/redis' };

@@ -198,6 +198,24 @@ describe('the API over its socket', () => {
         const refused = await call('get', `/images/json?filters=${encodeURIComponent(filters)}`, 400);
         assert.match((refused as { message: string }).message, /invalid filter/);
       }
+      const [redis] = (await call('get', '/images/json?filters={"reference":["redis"]}')) as { Id: string }[];
+      const start = redis?.Id.slice('sha256:'.length, 19) ?? '';
+      const before = encodeURIComponent(JSON.stringify({ before: [start] }));
+      assert.equal(((await call('get', `/images/json?filters=${before}`)) as unknown[]).length, 1);
+      const refusals: [string, string, number, RegExp][] = [
+        ['before', 'nothing:here', 404, /^No such image: nothing:here$/],
+        ['since', 'abcdef012345', 404, /^No such image: abcdef012345/],
+        ['since', 'Not A Name', 400, /invalid reference format/],
+        ['until', 'soon', 400, /^failed to parse value as time or duration: "soon"/],
+        ['until', '2025-13-01', 400, /^failed to parse value as time or duration/],
+        ['reference', '[', 400, /^syntax error in pattern/],
+        ['dangling', 'perhaps', 400, /^invalid filter 'dangling=\[perhaps\]'/],
+      ];
+      for (const [name, value, status, message] of refusals) {
+        const filters = encodeURIComponent(JSON.stringify({ [name]: [value] }));
+        const refused = await call('get', `/images/json?filters=${filters}`, status);
+        assert.match((refused as { message: string }).message, message);
+      }
     });
 
     it('are chosen by a platform, whose form is checked', async () => {
@@ -268,6 +286,8 @@ describe('the API over its socket', () => {
       const served = new Set([
         'GET /images/json',
         'POST /images/create',
+        'POST /images/prune',
+        'GET /system/df',
         'GET /images/{name}/json',
         'GET /images/{name}/history',
         'DELETE /images/{name}',
@@ -282,6 +302,9 @@ describe('the API over its socket', () => {
         'HEAD /_ping',
         'GET /events',
         'GET /distribution/{name}/json',
+        'GET /images/search',
+        'GET /images/{name}/attestations',
+        'POST /auth',
       ]);
       for (const { method, path } of contract?.operations() ?? []) {
         if (served.has(`${method} ${path}`)) continue;

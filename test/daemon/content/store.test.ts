@@ -105,7 +105,7 @@ describe('the content store', () => {
     const bytes = Buffer.from('anew');
     const path = content.ingestPath(digestOf(bytes));
     writeFileSync(path, 'left over');
-    content.discardIngest(digestOf(bytes));
+    assert.equal(content.discardIngest(digestOf(bytes)), 4096);
     assert.equal(content.ingestSize(digestOf(bytes)), 0);
     writeFileSync(path, bytes);
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -148,7 +148,8 @@ describe('the content store', () => {
     let leases: Leases;
     beforeEach(() => {
       removedLayers = [];
-      collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => removedLayers.push(...diffIds) });
+      const removeLayers = (diffIds: readonly Digest[]): number => removedLayers.push(...diffIds) * 100;
+      collector = new GarbageCollector({ db, content, removeLayers });
       leases = new Leases({ db, now: () => now });
     });
     const put = async (text: string): Promise<Digest> => {
@@ -171,8 +172,8 @@ describe('the content store', () => {
       const zstd = await put('zstd');
       const diffId = digestOf('tar');
       for (const digest of [gzip, zstd]) db.run('INSERT INTO layer_blob VALUES (?, ?)', digest, diffId);
-      assert.deepEqual(collector.collect([gzip]), { blobs: [gzip], layers: [] });
-      assert.deepEqual(collector.collect([zstd]), { blobs: [zstd], layers: [diffId] });
+      assert.deepEqual(collector.collect([gzip]), { blobs: [gzip], layers: [], bytes: 4096 });
+      assert.deepEqual(collector.collect([zstd]), { blobs: [zstd], layers: [diffId], bytes: 4096 + 100 });
       assert.deepEqual(removedLayers, [diffId]);
     });
 

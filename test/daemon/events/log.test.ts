@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Database } from '../../../src/daemon/metadata/database.ts';
 import type { Event } from '../../../src/daemon/events/event.ts';
 import { EventLog, type FollowOptions } from '../../../src/daemon/events/log.ts';
+import { LIMITS } from './limits.ts';
 import { isKind } from '../../../src/protocol/errors.ts';
 
 const START = 1_800_000_000_000_000_000n;
@@ -21,7 +22,7 @@ describe('the log of events', () => {
     directory = mkdtempSync(join(tmpdir(), 'layerd-events-'));
     db = new Database(join(directory, 'metadata.db'));
     clock = START;
-    log = new EventLog({ db, now: () => clock });
+    log = new EventLog({ db, now: () => clock, limits: LIMITS });
   });
   afterEach(() => {
     db.close();
@@ -74,7 +75,7 @@ describe('the log of events', () => {
 
   it('goes on with the growing times after a restart, and follows a clock that was set far back', () => {
     append('a');
-    const restarted = new EventLog({ db, now: () => clock });
+    const restarted = new EventLog({ db, now: () => clock, limits: LIMITS });
     append('b', restarted);
     clock -= 3600n * SECOND;
     append('c', restarted);
@@ -162,7 +163,7 @@ describe('the log of events', () => {
     append('late');
     assert.deepEqual(await take(5, { since: 0n, until: START }), ['a']);
 
-    const real = new EventLog({ db });
+    const real = new EventLog({ db, limits: LIMITS });
     const soon = BigInt(Date.now()) * 1_000_000n + 20_000_000n;
     assert.deepEqual(await take(5, { until: soon }, real), []);
     assert.equal(real.subscribers, 0);
@@ -209,7 +210,7 @@ describe('the log of events', () => {
   });
 
   it('keeps to its limits of number and age, from the old end', () => {
-    const small = new EventLog({ db, now: () => clock, limits: { events: 100, age: 3600n * SECOND } });
+    const small = new EventLog({ db, now: () => clock, limits: { ...LIMITS, events: 100, age: 3600n * SECOND } });
     for (let index = 0; index < 1000; index += 1) append(String(index), small);
     small.prune();
     assert.deepEqual(small.retention(), { oldest: 901, newest: 1000 });
@@ -220,8 +221,23 @@ describe('the log of events', () => {
     assert.deepEqual(small.retention(), { oldest: 1001, newest: 1001 });
   });
 
+  it('keeps to its limit of bytes, and to another one when told', () => {
+    const small = new EventLog({ db, now: () => clock, limits: { ...LIMITS, bytes: 20_000 } });
+    const bytes = (): number => db.get<{ bytes: number }>('SELECT bytes FROM event_size')?.bytes ?? 0;
+    for (let index = 0; index < 640; index += 1) append(`${index} ${'x'.repeat(100)}`, small);
+    const { oldest, newest } = small.retention();
+    assert.equal(newest, 640);
+    assert.ok(bytes() <= 20_000 && bytes() > 18_000, `${bytes()} bytes`);
+    assert.equal(db.all('SELECT 1 FROM event').length, newest - oldest + 1);
+    small.limits = { ...LIMITS, bytes: 1000 };
+    small.prune();
+    assert.ok(bytes() <= 1000 && bytes() > 0);
+    db.run('DELETE FROM event');
+    assert.equal(bytes(), 0);
+  });
+
   it('tells a reader that was overtaken by the pruning, instead of leaving a gap', async () => {
-    const small = new EventLog({ db, now: () => clock, limits: { events: 10, age: 3600n * SECOND } });
+    const small = new EventLog({ db, now: () => clock, limits: { ...LIMITS, events: 10, age: 3600n * SECOND } });
     append('first', small);
     const reader = small.follow({ after: 0 }, new AbortController().signal)[Symbol.asyncIterator]();
     await reader.next();

@@ -1,10 +1,9 @@
-import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import { Leases } from '../../../src/daemon/content/leases.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
 import { Importer } from '../../../src/daemon/images/import.ts';
 import { Loader } from '../../../src/daemon/images/load.ts';
 import { Saver } from '../../../src/daemon/images/save.ts';
-import { LayerStore } from '../../../src/daemon/layers/store.ts';
+import type { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { Unpacker } from '../../../src/daemon/layers/unpacker.ts';
 import type { Platform } from '../../../src/protocol/oci.ts';
 import type { ProgressMessage } from '../../../src/protocol/progress.ts';
@@ -22,14 +21,13 @@ export class Archives {
   readonly #client = startClient();
 
   constructor(
-    { db, root, content, store, events: seen }: Fixture,
+    { db, content, layers, collector, store, events: seen }: Fixture,
     events: { append(event: NewEvent): unknown } = { append: (event) => seen.push(event) },
     unpacker = new Unpacker({ concurrency: 2 }),
   ) {
     this.#unpacker = unpacker;
-    this.layers = new LayerStore({ db, root });
+    this.layers = layers;
     this.leases = new Leases({ db });
-    const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => this.layers.remove(diffIds) });
     const common = { content, leases: this.leases, collector, store, events };
     this.saver = new Saver(common);
     const intake = {

@@ -6,6 +6,7 @@ import { ContentStore } from '../../../src/daemon/content/store.ts';
 import { GarbageCollector } from '../../../src/daemon/content/garbage.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
 import type { StoredLayer, StoredManifest } from '../../../src/daemon/images/image.ts';
+import { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { canonicalName, parseReference } from '../../../src/protocol/reference.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { ImageStore, type PutResult } from '../../../src/daemon/images/store.ts';
@@ -16,6 +17,9 @@ import type { Descriptor, ImageConfig, Index, Manifest, Platform } from '../../.
 
 export const AMD64: Platform = { os: 'linux', architecture: 'amd64' };
 export const ARM64: Platform = { os: 'linux', architecture: 'arm64', variant: 'v8' };
+
+/** The type of predicates that say how an image was built. */
+export const PROVENANCE = 'https://slsa.dev/provenance/v0.2';
 
 /** A layer as a pull leaves it: its blob and its EROFS image, by their sizes. */
 export interface TestLayer {
@@ -46,6 +50,8 @@ export class Fixture implements Disposable {
   readonly root: string;
   readonly db: Database;
   readonly content: ContentStore;
+  readonly layers: LayerStore;
+  readonly collector: GarbageCollector;
   readonly store: ImageStore;
   readonly remover: ImageRemover;
   /** The events that were appended, those of a transaction that was rolled back too. */
@@ -64,17 +70,16 @@ export class Fixture implements Disposable {
       now: () => this.now,
       layerPath: (diffId) => join('/layers', diffId.slice('sha256:'.length)),
     });
-    const collector = new GarbageCollector({
+    this.layers = new LayerStore({ db: this.db, root: this.root, events: { append: () => undefined } });
+    this.collector = new GarbageCollector({
       db: this.db,
       content: this.content,
-      removeLayers: (diffIds) => {
-        for (const diffId of diffIds) this.db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      },
+      removeLayers: (diffIds) => this.layers.remove(diffIds),
     });
     this.remover = new ImageRemover({
       store: this.store,
       events: { append: (event) => this.events.push(event) },
-      collect: (candidates) => collector.collect(candidates),
+      collect: (candidates) => this.collector.collect(candidates),
     });
   }
 
@@ -161,15 +166,32 @@ export class Fixture implements Disposable {
     };
   }
 
-  /** An attestation of a manifest, as BuildKit makes it. */
-  async attestation(subject: TestManifest): Promise<TestManifest> {
-    const statement = await this.document({ subject: subject.descriptor.digest }, 'application/vnd.in-toto+json');
+  /** An attestation of a manifest, as BuildKit makes it, of statements by the types of their predicates. */
+  async attestation(
+    subject: TestManifest,
+    statements: readonly (readonly [predicateType: string, text: string])[] = [
+      [PROVENANCE, JSON.stringify({ subject: subject.descriptor.digest })],
+    ],
+  ): Promise<TestManifest> {
+    const layers = await Promise.all(
+      statements.map(async ([predicateType, text]): Promise<Descriptor> => {
+        const bytes = Buffer.from(text);
+        await this.content.putDocument(sha256(bytes), bytes);
+        const annotations = predicateType === '' ? {} : { 'in-toto.io/predicate-type': predicateType };
+        return {
+          mediaType: 'application/vnd.in-toto+json',
+          digest: sha256(bytes),
+          size: bytes.byteLength,
+          annotations,
+        };
+      }),
+    );
     const config = await this.document({ os: 'unknown', architecture: 'unknown', config: {} }, MediaType.ociConfig);
     const manifest: Manifest = {
       schemaVersion: 2,
       mediaType: MediaType.ociManifest,
       config,
-      layers: [statement],
+      layers,
     };
     const descriptor = await this.document(manifest, MediaType.ociManifest);
     return {
@@ -180,19 +202,17 @@ export class Fixture implements Disposable {
         kind: 'attestation',
         configDigest: config.digest,
         size: 0,
-        contentSize: descriptor.size + config.size + statement.size,
+        contentSize: descriptor.size + config.size + layers.reduce((sum, { size }) => sum + size, 0),
         platform: undefined,
         labels: {},
         created: undefined,
-        layers: [
-          {
-            digest: statement.digest,
-            mediaType: statement.mediaType,
-            bytes: statement.size,
-            diffId: undefined,
-            chainId: undefined,
-          },
-        ],
+        layers: layers.map(({ digest, mediaType, size }) => ({
+          digest,
+          mediaType,
+          bytes: size,
+          diffId: undefined,
+          chainId: undefined,
+        })),
       },
       descriptor: {
         ...descriptor,
@@ -202,7 +222,7 @@ export class Fixture implements Disposable {
           'vnd.docker.reference.digest': subject.descriptor.digest,
         },
       },
-      blobs: [descriptor.digest, config.digest, statement.digest],
+      blobs: [descriptor.digest, config.digest, ...layers.map(({ digest }) => digest)],
     };
   }
 
@@ -236,6 +256,16 @@ export class Fixture implements Disposable {
       imageId: first.stored.configDigest,
       manifest: first.stored.digest,
     });
+  }
+
+  /** What manifests, and documents beside them, take on the disk: each blob and each EROFS image once, in blocks. */
+  taken(manifests: readonly TestManifest[], ...others: readonly Descriptor[]): number {
+    const blobs = new Set([...manifests.flatMap((each) => each.blobs), ...others.map((each) => each.digest)]);
+    const trees = new Set(manifests.flatMap(({ stored }) => stored.layers.flatMap(({ diffId }) => diffId ?? [])));
+    let sum = 0;
+    for (const digest of blobs) sum += Math.ceil((this.content.get(digest)?.size ?? 0) / 4096) * 4096;
+    for (const diffId of trees) sum += this.layers.get(diffId)?.imageSize ?? 0;
+    return sum;
   }
 
   /** A plain image of the layers, as a pull of the name writes it. */

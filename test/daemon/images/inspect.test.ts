@@ -47,7 +47,7 @@ describe('inspecting an image', () => {
       Config: { Env: ['PATH=/bin'], Cmd: ['redis-server'], Labels: { a: 'b' } },
       Architecture: 'amd64',
       Os: 'linux',
-      Size: image.stored.size + image.stored.contentSize,
+      Size: fixture.taken([image]),
       GraphDriver: {
         Name: 'erofs',
         Data: {

@@ -37,7 +37,7 @@ describe('a list of images', () => {
         RepoTags: ['a.io/young:latest', 'b/young:2', 'young:1'],
         RepoDigests: ['a.io/young', 'b/young', 'young'].map((name) => `${name}@${young.stored.digest}`),
         Created: Date.UTC(2024, 4, 6, 7, 8, 9) / 1000,
-        Size: young.stored.size + young.stored.contentSize,
+        Size: fixture.taken([young]),
         SharedSize: -1,
         Labels: { a: 'b' },
         Containers: -1,
@@ -53,7 +53,7 @@ describe('a list of images', () => {
         RepoTags: ['old:1'],
         RepoDigests: [`old@${old.stored.digest}`],
         Created: Date.UTC(2020, 0, 1) / 1000,
-        Size: old.stored.size + old.stored.contentSize,
+        Size: fixture.taken([old]),
         SharedSize: -1,
         Labels: {},
         Containers: -1,
@@ -75,7 +75,7 @@ describe('a list of images', () => {
     assert.equal(only?.Descriptor?.digest, second.digest);
     assert.deepEqual(only.RepoTags, ['redis:7']);
     assert.deepEqual(only.RepoDigests, [`redis@${first.digest}`, `redis@${second.digest}`].sort());
-    assert.equal(only.Size, image.stored.size + image.stored.contentSize + first.size + second.size);
+    assert.equal(only.Size, fixture.taken([image], first, second));
   });
 
   it('counts what platforms, images and layers share once', async () => {
@@ -89,19 +89,18 @@ describe('a list of images', () => {
     const sizeOf = async (): Promise<number | undefined> => (await listImages(fixture.store))[0]?.Size;
 
     fixture.put('redis', [amd64], { target });
-    assert.equal(await sizeOf(), amd64.stored.size + amd64.stored.contentSize + target.size);
+    assert.equal(await sizeOf(), fixture.taken([amd64], target));
     fixture.put('redis', [attestation], { target });
-    const withAttestation = amd64.stored.size + amd64.stored.contentSize + attestation.stored.contentSize + target.size;
-    assert.equal(await sizeOf(), withAttestation);
+    assert.equal(await sizeOf(), fixture.taken([amd64, attestation], target));
     fixture.put('redis', [arm64], { target });
-    const all = withAttestation + arm64.stored.size + arm64.stored.contentSize - base.bytes - base.imageSize;
-    assert.equal(await sizeOf(), all);
+    assert.equal(await sizeOf(), fixture.taken([amd64, arm64, attestation], target));
 
     const other = await fixture.image('other', [base, fixture.layer('other')]);
     const shared = await listImages(fixture.store, { sharedSize: true });
+    const baseOnDisk = Math.ceil(base.bytes / 4096) * 4096 + base.imageSize;
     const bySize = new Map(shared.map((image) => [image.Id, image.SharedSize]));
-    assert.equal(bySize.get(other.stored.configDigest), base.bytes + base.imageSize);
-    assert.equal(bySize.get(amd64.stored.configDigest), base.bytes + base.imageSize);
+    assert.equal(bySize.get(other.stored.configDigest), baseOnDisk);
+    assert.equal(bySize.get(amd64.stored.configDigest), baseOnDisk);
     const recompressed = fixture.layer('base', { size: 1_000_000, compression: 'zstd' });
     const third = await fixture.image('third', [recompressed]);
     const again = await listImages(fixture.store, { sharedSize: true });

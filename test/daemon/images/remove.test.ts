@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { existsSync } from 'node:fs';
 import { hexOf, shortId, type Digest } from '../../../src/protocol/digest.ts';
 import type { DeleteItem } from '../../../src/protocol/engine.ts';
+import { attestedDigests } from '../../../src/daemon/images/manifest-summary.ts';
 import { listImages } from '../../../src/daemon/images/list.ts';
 import { ARM64, Fixture, type TestLayer, type TestManifest } from './fixture.ts';
 
@@ -265,6 +266,49 @@ describe('removing platforms of an image', () => {
     assert.deepEqual(kept.sort(), [base?.diffId, other?.diffId].sort());
     assert.ok(!fixture.content.has(amd64.stored.digest));
     assert.deepEqual(events(fixture), [`delete ${amd64.stored.configDigest}`]);
+  });
+
+  it('takes what attests to a platform with it, and nothing that attests to others', async () => {
+    using fixture = new Fixture();
+    const amd64 = await fixture.manifest([fixture.layer('amd64')]);
+    const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
+    const about = await fixture.attestation(amd64);
+    const other = await fixture.attestation(arm64);
+    const all = [amd64, arm64, about, other] as const;
+    const target = await fixture.index(all.map(({ descriptor }) => descriptor));
+    fixture.put('redis', all, { target });
+    const attested = await attestedDigests(fixture.store, [target.digest]);
+    assert.deepEqual(
+      [...attested],
+      [
+        [about.stored.digest, new Set([amd64.stored.digest])],
+        [other.stored.digest, new Set([arm64.stored.digest])],
+      ],
+    );
+    const done = fixture.remover.remove('redis', { platforms: [{ os: 'linux', architecture: 'amd64' }], attested });
+    assert.deepEqual(done[0], { Deleted: amd64.stored.configDigest });
+    const kept = fixture.store.manifests(target.digest).map(({ digest }) => digest);
+    assert.deepEqual(kept, [arm64.stored.digest, other.stored.digest].sort());
+    // Their configs are one blob.
+    const own = about.blobs.filter((blob) => !other.blobs.includes(blob));
+    assert.equal(own.length, 2);
+    for (const blob of own) assert.ok(!fixture.content.has(blob));
+    for (const blob of other.blobs) assert.ok(fixture.content.has(blob));
+  });
+
+  it('leaves what attests to one that stays, too', async () => {
+    using fixture = new Fixture();
+    const amd64 = await fixture.manifest([fixture.layer('amd64')]);
+    const arm64 = await fixture.manifest([fixture.layer('arm64')], { platform: ARM64 });
+    const shared = await fixture.attestation(amd64);
+    const annotations = { ...shared.descriptor.annotations, 'vnd.docker.reference.digest': arm64.stored.digest };
+    const descriptors = [amd64, arm64, shared].map(({ descriptor }) => descriptor);
+    const target = await fixture.index([...descriptors, { ...shared.descriptor, annotations }]);
+    fixture.put('redis', [amd64, arm64, shared], { target });
+    const attested = await attestedDigests(fixture.store, [target.digest]);
+    fixture.remover.remove('redis', { platforms: [{ os: 'linux', architecture: 'amd64' }], attested });
+    const kept = fixture.store.manifests(target.digest).map(({ digest }) => digest);
+    assert.deepEqual(kept, [arm64.stored.digest, shared.stored.digest].sort());
   });
 
   it('removes the image with the last of them', async () => {

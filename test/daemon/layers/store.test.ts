@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import type { NewEvent } from '../../../src/daemon/events/event.ts';
 import { LayerStore } from '../../../src/daemon/layers/store.ts';
 import type { UnpackedLayer } from '../../../src/daemon/layers/layer.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';
@@ -12,12 +13,14 @@ const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
 
 async function open(
   t: TestContext,
-): Promise<{ db: Database; store: LayerStore; root: string; reopen: () => LayerStore }> {
+): Promise<{ db: Database; store: LayerStore; root: string; events: NewEvent[]; reopen: () => LayerStore }> {
   const root = await scratch(t);
   const db = new Database(join(root, 'metadata.db'));
   t.after(() => db.close());
-  const reopen = (): LayerStore => new LayerStore({ db, root, now: () => 5 });
-  return { db, store: reopen(), root, reopen };
+  const events: NewEvent[] = [];
+  const reopen = (): LayerStore =>
+    new LayerStore({ db, root, events: { append: (event) => events.push(event) }, now: () => 5 });
+  return { db, store: reopen(), root, events, reopen };
 }
 
 async function put(store: LayerStore, blob: Digest, diffId: Digest, content = 'image'): Promise<void> {
@@ -40,6 +43,18 @@ async function isEmptied(folder: string): Promise<void> {
 }
 
 describe('a layer store', () => {
+  it('tells of layers that come and go, once each', async (t) => {
+    const { db, store, events } = await open(t);
+    await put(store, digest('b'), digest('d'));
+    await put(store, digest('c'), digest('d'));
+    db.transaction(() => store.remove([digest('d')]));
+    const attributes = { digest: digest('b'), size: '10', imageSize: '5', name: digest('d') };
+    assert.deepEqual(events, [
+      { type: 'layer', action: 'commit', actor: digest('d'), attributes },
+      { type: 'layer', action: 'remove', actor: digest('d'), attributes: { name: digest('d') } },
+    ]);
+  });
+
   it('shows a layer once it is committed, under its diff ID', async (t) => {
     const { store, root } = await open(t);
     assert.equal(store.has(digest('d')), false);

@@ -42,6 +42,20 @@ describe('mirrors of Docker Hub', { skip: needs('docker-registry') }, () => {
     assert.deepEqual(await collect(client.registries.tags(REDIS)), ['7']);
   });
 
+  it('are asked for no login, no search and no referrers', async () => {
+    await using client = start();
+    const { registries } = client;
+    const credentials = ACCOUNT;
+    for (const asked of [
+      registries.logIn('docker.io', { credentials }),
+      registries.search('docker.io', 'redis', { limit: 1, credentials }),
+      registries.referrers(REDIS, pushed.digest, { credentials }),
+    ]) {
+      await assert.rejects(asked, { kind: 'unavailable', message: /(?:registry-1|index)\.docker\.io/ });
+    }
+    assert.deepEqual([...first.seen, ...second.seen], []);
+  });
+
   it('that fail are passed over, and the log tells', async () => {
     for (const status of [404, 401, 403, 400]) {
       await using client = start();

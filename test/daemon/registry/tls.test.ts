@@ -62,6 +62,20 @@ describe('a registry with a certificate of its own', { skip: needs('docker-regis
     }
   });
 
+  it('is trusted or not in the same way with a login and a search', async () => {
+    await using dir = await scratch('certs');
+    const credentials = { username: 'ann', password: 'secret' };
+    const certsDirs = [await certs(dir.path, { 'ca.crt': ca })];
+    for (const options of [{ certsDirs }, { insecureRegistries: [registry.host] }]) {
+      await using client = startClient(options, STRICT);
+      await client.registries.logIn(registry.host, { credentials });
+      assert.equal((await client.registries.search(registry.host, 'app', { limit: 1 })).length, 1);
+    }
+    await using client = startClient({}, STRICT);
+    await assert.rejects(client.registries.logIn(registry.host, { credentials }), { message: /unknown authority/ });
+    await assert.rejects(client.registries.search(registry.host, '', { limit: 1 }), { message: /unknown authority/ });
+  });
+
   it('needs both halves of a client certificate', async () => {
     for (const [files, message] of [
       [{ 'client.cert': ca }, /missing key client\.key for client certificate .*client\.cert/],

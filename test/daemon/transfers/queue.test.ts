@@ -178,6 +178,28 @@ describe('the transfer queue', () => {
     assert.equal(runs.length, 1);
   });
 
+  it('lets other movements of blobs take places under its limit', async () => {
+    const { queue, runs } = controlled(2);
+    const { signal } = new AbortController();
+    const leave = await queue.occupy(signal);
+    for (const digit of ['a', 'b']) queue.join(request(digit), 'one', ignore);
+    await turn();
+    assert.equal(runs.length, 1);
+    const given = new AbortController();
+    const waiting = queue.occupy(given.signal);
+    const next = queue.occupy(signal);
+    given.abort(new LayerdError('cancelled', 'no longer wanted'));
+    await assert.rejects(waiting, { message: 'no longer wanted' });
+    leave();
+    await turn();
+    assert.equal(runs.length, 2);
+    runs[0]?.end();
+    (await next)();
+    runs[1]?.end();
+    await turn();
+    await queue.close();
+  });
+
   it('knows by its key what is the same, and gives everyone the result', async () => {
     const started: string[] = [];
     const queue = new TransferQueue<string, TransferRequest & { readonly to: string }, string>({

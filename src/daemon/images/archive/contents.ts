@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Digest } from '../../../protocol/digest.ts';
 import { isImageConfigType, isIndexType, isManifestType, MediaType } from '../../../protocol/media-types.ts';
 import {
@@ -68,11 +69,9 @@ export class Contents {
     const index = this.#intake.document(Member.index);
     const manifest = this.#intake.document(Member.manifest);
     const isLayout = this.#intake.document(Member.layout) !== undefined;
-    if (index !== undefined && isLayout) {
-      const tagged = manifest === undefined ? [] : parseDockerManifest(manifest);
-      return this.#ofLayout(index, tagged);
-    }
-    if (manifest !== undefined) return merged(await this.#ofDocker(parseDockerManifest(manifest)));
+    const listed = manifest === undefined ? [] : parseDockerManifest(manifest);
+    if (index !== undefined && isLayout) return this.#withParents(await this.#ofLayout(index, listed), listed);
+    if (manifest !== undefined) return this.#withParents(merged(await this.#ofDocker(listed)), listed);
     if (index !== undefined)
       throw unusable(`it has an ${Member.index} but no ${Member.layout}, so it is no OCI image layout`);
     throw unusable(
@@ -193,6 +192,29 @@ export class Contents {
     return found;
   }
 
+  /** Adds on top of which of the other images each was made, as docker's list of contents says. */
+  async #withParents(images: readonly ArrivedImage[], listed: readonly DockerImage[]): Promise<ArrivedImage[]> {
+    const parents = new Map<Digest, Digest>();
+    const ids = new Set(images.flatMap(({ manifests }) => manifests.map(({ configDigest }) => configDigest)));
+    for (const { config, parent } of listed) {
+      // One that was not saved with it is as good as none.
+      if (parent === undefined || !ids.has(parent)) continue;
+      const { digest } = this.#intake.file(config);
+      const [child, below] = [await this.#readConfig(digest), await this.#readConfig(parent)];
+      if (!isStepOn(child, below)) throw unusable(`image ${parent} is not a valid parent of ${digest}`);
+      parents.set(digest, parent);
+    }
+    return images.map((image) => {
+      const [first, ...others] = image.manifests;
+      const parent = first === undefined || others.length > 0 ? undefined : parents.get(first.configDigest);
+      return parent === undefined ? image : { ...image, parent };
+    });
+  }
+
+  async #readConfig(digest: Digest): Promise<ImageConfig> {
+    return parseImageConfig(await this.#content.read(digest), digest);
+  }
+
   async #config({ config }: Manifest): Promise<ImageConfig> {
     return parseImageConfig(await this.#read(config, 'config'), config.digest);
   }
@@ -253,4 +275,16 @@ function merged(images: readonly ArrivedImage[]): ArrivedImage[] {
     byTarget.set(digest, { ...image, names: [...(known?.names ?? []), ...names] });
   }
   return [...byTarget.values()];
+}
+
+/**
+ * Whether an image is another one with one step more, or where neither has a history, with layers more: two images that
+ * say that each was made on top of the other could never be removed.
+ */
+function isStepOn(image: ImageConfig, parent: ImageConfig): boolean {
+  const [steps, below] = [image.history ?? [], parent.history ?? []];
+  const [layers, lower] = [image.rootfs.diff_ids, parent.rootfs.diff_ids];
+  if (!lower.every((diffId, at) => diffId === layers[at])) return false;
+  if (steps.length === 0 && below.length === 0) return layers.length > lower.length;
+  return steps.length === below.length + 1 && isDeepStrictEqual(steps.slice(0, -1), below);
 }

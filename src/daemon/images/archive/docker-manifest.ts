@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Digest } from '../../../protocol/digest.ts';
+import { isDigest, type Digest } from '../../../protocol/digest.ts';
 import { LayerdError } from '../../../protocol/errors.ts';
 import { MediaType } from '../../../protocol/media-types.ts';
 import { MAX_IMAGE_LAYERS, type Descriptor, type Manifest } from '../../../protocol/oci.ts';
@@ -16,6 +16,8 @@ export interface DockerImage {
   readonly tags: readonly Reference[];
   /** Paths of its layers, bottom first. */
   readonly layers: readonly string[];
+  /** The image ID of the image that it was made on top of. */
+  readonly parent: Digest | undefined;
 }
 
 const LAYER_TYPES: Readonly<Record<Compression, string>> = {
@@ -32,11 +34,18 @@ export function parseDockerManifest(bytes: Uint8Array): DockerImage[] {
   if (images.length > MAX_INDEX_MANIFESTS) throw malformed(`it lists more than ${MAX_INDEX_MANIFESTS} images`);
   return images.map((image: unknown) => {
     if (typeof image !== 'object' || image === null) throw malformed('an image is not an object');
-    const { Config, RepoTags, Layers } = image as Readonly<Record<string, unknown>>;
+    const { Config, RepoTags, Layers, Parent } = image as Readonly<Record<string, unknown>>;
     if (typeof Config !== 'string' || Config === '') throw malformed('an image has no Config');
+    const parent = Parent === undefined || Parent === null || Parent === '' ? undefined : Parent;
+    if (parent !== undefined && !isDigest(parent)) throw malformed('the Parent of an image is no image ID');
     const layers = texts(Layers, 'Layers');
     if (layers.length > MAX_IMAGE_LAYERS) throw malformed(`an image has more than ${MAX_IMAGE_LAYERS} layers`);
-    return { config: inArchive(Config), tags: texts(RepoTags, 'RepoTags').map(tagOf), layers: layers.map(inArchive) };
+    return {
+      config: inArchive(Config),
+      tags: texts(RepoTags, 'RepoTags').map(tagOf),
+      layers: layers.map(inArchive),
+      parent,
+    };
   });
 }
 

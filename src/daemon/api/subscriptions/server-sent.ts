@@ -1,0 +1,32 @@
+import type { Call } from '../call.ts';
+import { drained } from '../events.ts';
+import { eventMessage, noticeMessage, type Hello } from './messages.ts';
+import type { Subscription } from './subscription.ts';
+
+/** How soon a browser comes back when its connection ends, in milliseconds. */
+const RETRY_MILLISECONDS = 1000;
+
+/**
+ * Answers with server-sent events (HTML standard, 9.2): the sequence number of an event is its `id`, with which a browser
+ * comes back of itself; what is no event of the log has a name, and a place to come back to.
+ */
+export async function serveServerSentEvents(call: Call, subscription: Subscription, hello: Hello): Promise<void> {
+  const { response, signal } = call;
+  response.setHeader('Content-Type', 'text/event-stream');
+  response.setHeader('Cache-Control', 'no-store');
+  const write = async (text: string): Promise<void> => {
+    if (!response.write(text)) await drained(call);
+  };
+  await write(`retry: ${RETRY_MILLISECONDS}\n${named('hello', hello.cursor, JSON.stringify({ hello }))}`);
+  for await (const delivery of subscription.deliveries(signal)) {
+    if (delivery.kind === 'events') {
+      await write(delivery.events.map((event) => `id: ${event.seq}\ndata: ${eventMessage(event)}\n\n`).join(''));
+    } else {
+      const seq = delivery.kind === 'gap' ? delivery.to : delivery.seq;
+      await write(named(delivery.kind, seq, noticeMessage(delivery)));
+    }
+  }
+  response.end();
+}
+
+const named = (name: string, id: number, data: string): string => `id: ${id}\nevent: ${name}\ndata: ${data}\n\n`;

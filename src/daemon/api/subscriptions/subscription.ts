@@ -1,0 +1,106 @@
+import type { Event } from '../../events/event.ts';
+import type { EventFilter, EventLog } from '../../events/log.ts';
+
+/** The parts of the log that a subscription reads. */
+export type SubscribedLog = Pick<EventLog, 'page' | 'end' | 'before' | 'appended' | 'retention' | 'closed' | 'attend'>;
+
+/** How long a subscriber whom nothing concerns goes without a word, in milliseconds. */
+export const IDLE_MILLISECONDS = 30_000;
+
+/**
+ * What a subscriber is given next:
+ *
+ * - *events*, in order, those that its filters let through of a stretch of the log;
+ * - a *gap*, where the log no longer has what comes after its place: both ends inclusive;
+ * - a *bookmark*: everything up to that event has been looked at, so that it need not come back to before it;
+ * - that other *filters* have been taken on, for whatever comes after.
+ */
+export type Delivery =
+  | { readonly kind: 'events'; readonly events: readonly Event[]; readonly last: number }
+  | { readonly kind: 'gap'; readonly from: number; readonly to: number }
+  | { readonly kind: 'bookmark'; readonly seq: number }
+  | { readonly kind: 'filters'; readonly seq: number };
+
+/**
+ * One subscriber's place in the log of events, whatever transport carries them. It holds a number and no events: what it
+ * has not taken yet stays in the log, however far it lags. Delivery is in order and at least once from any place; where
+ * retention has passed the place, it says so and goes on with the oldest event there is.
+ */
+export class Subscription {
+  readonly #log: SubscribedLog;
+  readonly #idle: number;
+  #place: number;
+  #filter: EventFilter | undefined;
+  #hasNewFilter = false;
+  #wake: AbortController | undefined;
+  #toldAt = performance.now();
+
+  /** `place`: the sequence number after which to begin. `idle`: milliseconds between bookmarks. */
+  constructor(log: SubscribedLog, options: { place: number; filter: EventFilter | undefined; idle?: number }) {
+    this.#log = log;
+    this.#place = options.place;
+    this.#filter = options.filter;
+    this.#idle = options.idle ?? IDLE_MILLISECONDS;
+  }
+
+  /** Takes on another filter, for all that was not delivered yet. */
+  change(filter: EventFilter | undefined): void {
+    this.#filter = filter;
+    this.#hasNewFilter = true;
+    this.#wake?.abort();
+  }
+
+  /** Everything from its place on, until the signal is aborted or the daemon stops. */
+  async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
+    using _counted = this.#log.attend();
+    while (!signal.aborted) {
+      const delivery = this.#next();
+      // Its last events too, which tell of the stop.
+      if (delivery === undefined && this.#log.closed) return;
+      if (delivery === undefined) await this.#rest(signal);
+      else {
+        this.#toldAt = performance.now();
+        yield delivery;
+      }
+    }
+  }
+
+  /** What is to be delivered now; undefined where nothing is. */
+  #next(): Delivery | undefined {
+    if (this.#hasNewFilter) {
+      this.#hasNewFilter = false;
+      return { kind: 'filters', seq: this.#place };
+    }
+    const page = this.#log.page(this.#place);
+    if (page === undefined) {
+      const gap = { kind: 'gap', from: this.#place + 1, to: this.#log.retention().oldest - 1 } as const;
+      this.#place = gap.to;
+      return gap;
+    }
+    this.#place = page.last;
+    const filter = this.#filter;
+    const events = filter === undefined ? page.events : page.events.filter((event) => filter(event));
+    if (events.length > 0) return { kind: 'events', events, last: page.last };
+    if (performance.now() < this.#toldAt + this.#idle) return undefined;
+    return { kind: 'bookmark', seq: this.#place };
+  }
+
+  /** Waits for something to be appended, for another filter, or for the time of the next bookmark. */
+  async #rest(signal: AbortSignal): Promise<void> {
+    const wake = new AbortController();
+    this.#wake = wake;
+    const remaining = Math.max(0, this.#toldAt + this.#idle - performance.now());
+    const timer = setTimeout(() => wake.abort(), remaining);
+    const stop = (): void => wake.abort();
+    signal.addEventListener('abort', stop);
+    try {
+      await this.#log.appended(this.#place, wake.signal);
+      // Between two stretches without anything for it, everybody else has a turn.
+      await new Promise(setImmediate);
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', stop);
+      this.#wake = undefined;
+    }
+  }
+}

@@ -1,0 +1,174 @@
+import type { Duplex } from 'node:stream';
+import type { WebSocket } from 'ws';
+import { isKind, LayerdError, messageOf } from '../../../protocol/errors.ts';
+import type { Event } from '../../events/event.ts';
+import { eventMessage, noticeMessage, type Hello } from './messages.ts';
+import { filterOf } from './request.ts';
+import type { Subscription } from './subscription.ts';
+
+/** Close codes (RFC 6455, 7.4.1). A client that means to go on opens a new connection with its last sequence number. */
+export const CloseCode = {
+  /** The daemon stops. */
+  goingAway: 1001,
+  /** The client sent a binary message. */
+  unsupported: 1003,
+  /** The client sent a message that means nothing here; the reason says why. */
+  refused: 1008,
+  /** The daemon failed; its log says how. */
+  failed: 1011,
+} as const;
+
+/** How often a client is pinged, in milliseconds. */
+const PING_MILLISECONDS = 30_000;
+/** A client that neither reads nor answers for so many pings is gone: 5 minutes. One that is merely slow gets its time. */
+const MAX_SILENT_PINGS = 10;
+/** Bytes of a reason, of the 125 that a control frame has (RFC 6455, 5.5). */
+const REASON_BYTES = 120;
+
+/** Opcode and final bit of a whole text message (RFC 6455, 5.2). */
+const TEXT = 0x81;
+
+/**
+ * Frames that were made already: an event's is the same for every subscriber, and so are those of a stretch of the log.
+ * They go with the events.
+ */
+export class Frames {
+  readonly #single = new WeakMap<Event, Buffer>();
+  readonly #joined = new WeakMap<readonly Event[], Buffer>();
+
+  /** The frames of the events, one after the other. */
+  of(events: readonly Event[]): Buffer {
+    let joined = this.#joined.get(events);
+    if (joined === undefined) {
+      joined = Buffer.concat(events.map((event) => this.#frame(event)));
+      this.#joined.set(events, joined);
+    }
+    return joined;
+  }
+
+  #frame(event: Event): Buffer {
+    let frame = this.#single.get(event);
+    if (frame === undefined) {
+      frame = textFrame(eventMessage(event));
+      this.#single.set(event, frame);
+    }
+    return frame;
+  }
+}
+
+/** One subscriber on a WebSocket. */
+export class WebSocketSubscriber {
+  readonly #socket: WebSocket;
+  readonly #connection: Duplex;
+  readonly #subscription: Subscription;
+  readonly #frames: Frames;
+  readonly #closed = new AbortController();
+  #silentPings = 0;
+
+  /** `connection`: what the WebSocket is on. */
+  constructor(options: { socket: WebSocket; connection: Duplex; subscription: Subscription; frames: Frames }) {
+    this.#socket = options.socket;
+    this.#connection = options.connection;
+    this.#subscription = options.subscription;
+    this.#frames = options.frames;
+  }
+
+  /** Serves it until it goes away or the daemon stops. */
+  async run(hello: Hello): Promise<void> {
+    const socket = this.#socket;
+    socket.on('close', () => this.#closed.abort());
+    // What breaks a connection, or the protocol, closes it too.
+    socket.on('error', () => undefined);
+    socket.on('pong', () => (this.#silentPings = 0));
+    socket.on('message', (data: Buffer, isBinary) => this.#take(data, isBinary));
+    const timer = setInterval(() => this.#ping(), PING_MILLISECONDS);
+    try {
+      await this.#write(textFrame(JSON.stringify({ hello })));
+      for await (const delivery of this.#subscription.deliveries(this.#closed.signal)) {
+        await this.#write(
+          delivery.kind === 'events' ? this.#frames.of(delivery.events) : textFrame(noticeMessage(delivery)),
+        );
+      }
+      if (!this.#closed.signal.aborted) socket.close(CloseCode.goingAway, 'the daemon is shutting down');
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  /** Whole frames, straight to the connection: made once for all subscribers, they need no more of the library. */
+  async #write(frames: Buffer): Promise<void> {
+    const connection = this.#connection;
+    if (this.#closed.signal.aborted || connection.destroyed || connection.write(frames)) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        connection.off('drain', done);
+        this.#closed.signal.removeEventListener('abort', done);
+        // Slow as it is, it reads.
+        this.#silentPings = 0;
+        resolve();
+      };
+      connection.once('drain', done);
+      this.#closed.signal.addEventListener('abort', done);
+    });
+  }
+
+  /** Takes a message of the client, of which there is one: `{"filters": {…}}`, for what comes from now on. */
+  #take(data: Buffer, isBinary: boolean): void {
+    if (isBinary) {
+      this.#socket.close(CloseCode.unsupported, 'messages are JSON text');
+      return;
+    }
+    try {
+      this.#subscription.change(filterOf(filtersIn(data.toString())));
+    } catch (error) {
+      if (!isKind(error, 'invalid')) throw error;
+      this.#socket.close(CloseCode.refused, fit(messageOf(error)));
+    }
+  }
+
+  #ping(): void {
+    if (this.#silentPings >= MAX_SILENT_PINGS) this.#socket.terminate();
+    else if (this.#connection.writableLength === 0) this.#socket.ping();
+    this.#silentPings += 1;
+  }
+}
+
+/** The JSON of the filters in a client's message. */
+function filtersIn(text: string): string {
+  let message: unknown;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    throw new LayerdError('invalid', 'the message is not JSON');
+  }
+  const keys = typeof message === 'object' && message !== null ? Object.keys(message) : [];
+  if (keys.length !== 1 || keys[0] !== 'filters') {
+    throw new LayerdError('invalid', 'expected {"filters": {"name": ["value"]}}');
+  }
+  return JSON.stringify((message as { filters: unknown }).filters);
+}
+
+/** The text cut to what a close frame takes, at the end of a character. */
+function fit(text: string): string {
+  let bytes = Buffer.from(text).subarray(0, REASON_BYTES);
+  while (bytes.length > 0 && bytes.toString().endsWith('\ufffd')) bytes = bytes.subarray(0, -1);
+  return bytes.toString();
+}
+
+/** A whole text message as a server sends it: not masked (RFC 6455, 5.2). */
+export function textFrame(text: string): Buffer {
+  const length = Buffer.byteLength(text);
+  const head = length < 126 ? 2 : length < 0x10000 ? 4 : 10;
+  const frame = Buffer.allocUnsafe(head + length);
+  frame[0] = TEXT;
+  if (head === 2) frame[1] = length;
+  else if (head === 4) {
+    frame[1] = 126;
+    frame.writeUInt16BE(length, 2);
+  } else {
+    frame[1] = 127;
+    frame.writeBigUInt64BE(BigInt(length), 2);
+  }
+  frame.write(text, head);
+  return frame;
+}
