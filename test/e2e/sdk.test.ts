@@ -71,7 +71,7 @@ pruned = client.images.prune(filters={'dangling': False})
 assert pruned['SpaceReclaimed'] > 0 and client.images.list() == [], pruned
 print('prune')
 
-actions = [e['Action'] for e in client.events(since=0, until=time.time(), decode=True)]
+actions = [e['Action'] for e in client.events(since=0, until=time.time(), filters={'type': 'image'}, decode=True)]
 assert actions[0] == 'pull' and actions[-1] == 'prune' and {'tag', 'save', 'load', 'push', 'import'} <= set(actions), actions
 print('events')
 `;
