@@ -31,9 +31,9 @@ const port = parentPort;
 if (port === null) throw new Error('layers/worker is started as a worker thread');
 
 yieldToMainThread();
-const isal = loadIsal();
 const writeback = new Writeback();
-const tar = Buffer.allocUnsafeSlow(TAR_BYTES);
+/** What a thread that receives needs; one that only builds is spared the time to load it. */
+const receiving = lazily(() => ({ isal: loadIsal(), tar: Buffer.allocUnsafeSlow(TAR_BYTES) }));
 const stage = Buffer.allocUnsafeSlow(STAGE_BYTES);
 
 port.on('message', (job: Job) => port.postMessage(outcomeOf(job)));
@@ -50,6 +50,7 @@ function outcomeOf(job: Job): JobOutcome {
 }
 
 function receive({ request, source, consumed, tar: shared }: ReceiveJob): JobOutcome {
+  const { isal, tar } = receiving();
   const pass = (output: Output): Receiver =>
     new Receiver(request, new Ring(source), new Inflater(output, isal), new BigUint64Array(consumed), writeback);
   if (shared !== undefined) {
@@ -103,6 +104,12 @@ function building<T>(imagePath: string, work: (builder: Builder) => T): T {
     builder.discard();
     throw error;
   }
+}
+
+/** What is made when it is first asked for. */
+function lazily<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
 }
 
 /** Requests are answered while layers keep every processor busy, since the kernel prefers the main thread to this one. */

@@ -16,6 +16,9 @@ const NEWEST = 1.56;
 /** Errors of every operation, whether or not the definition repeats them: parameters, authority, areas not served. */
 const GENERAL_ERRORS: ReadonlySet<number> = new Set([400, 403, 404, 409, 501, 503]);
 
+/** The versions that are served in which errors were plain text: before 1.24. */
+const TEXT_ERRORS = /^1\.(?:1[2-9]|2[0-3])$/;
+
 /** Types of which each line is a body. */
 const LINES: ReadonlySet<string> = new Set(['application/jsonl', 'application/x-ndjson']);
 
@@ -85,8 +88,7 @@ export class Contract {
     const at = `${method} ${target}: ${answer.status}`;
     const type = String(answer.headers['content-type']).split(';')[0];
     if (answer.status >= 400) {
-      // Before 1.24 errors were plain text.
-      const isText = Number(version?.split('.')[1] ?? Infinity) < 24;
+      const isText = TEXT_ERRORS.test(version ?? '');
       assert.equal(type, isText ? 'text/plain' : 'application/json', at);
       if (!isText) this.#checkBody(at, { $ref: '#/definitions/ErrorResponse' }, answer.text);
       assert.ok(response !== undefined || GENERAL_ERRORS.has(answer.status), `${at} is not in the definition`);
