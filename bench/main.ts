@@ -16,6 +16,7 @@ import { archive } from './scenarios/archive.ts';
 import { pull } from './scenarios/pull.ts';
 import { push } from './scenarios/push.ts';
 import { remove } from './scenarios/remove.ts';
+import { tags } from './scenarios/tags.ts';
 import { thousand } from './scenarios/thousand.ts';
 import { together } from './scenarios/together.ts';
 
@@ -25,6 +26,7 @@ const SCENARIOS: Readonly<Record<string, (context: Context) => Promise<Figure[]>
   push,
   remove,
   archive,
+  tags,
   thousand,
 };
 const PEERS: Readonly<Record<string, () => Promise<Peer>>> = {
