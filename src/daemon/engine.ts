@@ -363,7 +363,7 @@ function registryOptions(config: Config, version: string): RegistryOptions {
   return {
     insecureRegistries: config.insecureRegistries,
     mirrors: config.registryMirrors,
-    certsDirs: ['/etc/docker/certs.d', '/etc/layerd/certs.d'],
+    certsDirs: config.certsDirs,
     maxAttempts: config.maxDownloadAttempts,
     proxies: proxiesOf(config),
     userAgent: `layerd/${version} (linux)`,

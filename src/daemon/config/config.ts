@@ -13,6 +13,8 @@ import type { Values } from './options.ts';
 export interface Config extends Readonly<Values> {
   /** The file that was read; undefined where the default file does not exist. */
   readonly configFile: string | undefined;
+  /** Where certificates of registries are looked for, `certs.d` of docker and layerd: of a user without root, its own first. */
+  readonly certsDirs: readonly string[];
 }
 
 /** What of the world around the process the configuration depends on. */

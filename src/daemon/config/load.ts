@@ -24,15 +24,27 @@ export function loadConfig(flags: FlagValues, configFile: string | undefined, su
   const values = Object.fromEntries(entries) as Values;
   // An empty list of hosts would be a daemon that nobody can reach; dockerd listens on the default socket then.
   if (values.hosts.length === 0) values.hosts = options.hosts.standard(surroundings);
-  const config: Config = { ...values, configFile: file === undefined ? undefined : path };
+  const config: Config = {
+    ...values,
+    configFile: file === undefined ? undefined : path,
+    certsDirs: configDirectories(surroundings).flatMap((folder) => [
+      `${folder}/docker/certs.d`,
+      `${folder}/layerd/certs.d`,
+    ]),
+  };
   checkTls(config);
   return deepFreeze(config);
 }
 
-function defaultConfigFile({ root, env, home }: Surroundings): string {
-  if (root) return '/etc/layerd/daemon.json';
+/** Where configuration is kept: the user's, where that is not root, before the host's. */
+function configDirectories({ root, env, home }: Surroundings): [string, ...string[]] {
+  if (root) return ['/etc'];
   const parent = env['XDG_CONFIG_HOME'];
-  return `${parent === undefined || parent === '' ? `${home}/.config` : parent}/layerd/daemon.json`;
+  return [parent === undefined || parent === '' ? `${home}/.config` : parent, '/etc'];
+}
+
+function defaultConfigFile(surroundings: Surroundings): string {
+  return `${configDirectories(surroundings)[0]}/layerd/daemon.json`;
 }
 
 /** An option in both places is refused as dockerd does it: which of the two counts would be anybody's guess. */

@@ -158,7 +158,7 @@ export interface RegistryOptions {
   readonly insecureRegistries: readonly string[];
   /** Mirrors of Docker Hub, as URLs, tried in order before it. */
   readonly mirrors: readonly string[];
-  /** Directory of `<host:port>/{ca.crt,client.cert,client.key}`: /etc/docker/certs.d and /etc/layerd/certs.d. */
+  /** Directories of `<host:port>/{ca.crt,client.cert,client.key}`: certs.d of docker and of layerd. */
   readonly certsDirs: readonly string[];
   /** How often a failed request is tried in all. */
   readonly maxAttempts: number;

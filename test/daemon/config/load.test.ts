@@ -67,6 +67,17 @@ describe('the configuration', () => {
     assert.equal(config.configFile, undefined);
   });
 
+  it('looks for certificates of registries where docker has them, and for a user in its own folders first', () => {
+    assert.deepEqual(load([]).certsDirs, ['/etc/docker/certs.d', '/etc/layerd/certs.d']);
+    const env = { XDG_RUNTIME_DIR: dir };
+    assert.deepEqual(load([], undefined, { root: false, env, home: '/home/u' }).certsDirs, [
+      '/home/u/.config/docker/certs.d',
+      '/home/u/.config/layerd/certs.d',
+      '/etc/docker/certs.d',
+      '/etc/layerd/certs.d',
+    ]);
+  });
+
   it('says what to do where XDG_RUNTIME_DIR is missing, unless no default needs it', () => {
     const user = { root: false, env: {}, home: '/home/u' };
     refuses([], undefined, /XDG_RUNTIME_DIR is not set.*--host/, user);
