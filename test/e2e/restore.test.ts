@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hexOf } from '../../src/protocol/digest.ts';
-import { bulk, image, type TestImage, type TestLayer } from '../support/images.ts';
-import { needs } from '../support/process.ts';
+import { startDaemon } from '../support/daemon.ts';
+import { bulk, image, tarOf, type TestImage, type TestLayer } from '../support/images.ts';
+import { needs, scratch } from '../support/process.ts';
 import { assertStoreHolds, startStack, succeeded, type Stack } from '../support/stack.ts';
 
 const DEADLINE_MS = 20_000;
@@ -49,6 +50,21 @@ describe('a start', { skip: needs('docker', 'docker-registry') }, () => {
     await restored(file, bytes);
     assert.deepEqual(stack.proxy.blobRequests(), []);
     await assertStoreHolds(stack.daemon.dataRoot, pushed);
+  });
+
+  it('makes that of an image again that came from no registry', async () => {
+    await using daemon = await startDaemon();
+    await using folder = await scratch('restore');
+    const tar = join(folder.path, 'root.tar');
+    await writeFile(tar, await tarOf([{ name: 'etc/issue', content: 'hello' }]));
+    succeeded(await daemon.docker('import', tar, 'imported:1'));
+    const layers = join(daemon.dataRoot, 'layers', 'sha256');
+    const [name = ''] = await readdir(layers);
+    const bytes = await readFile(join(layers, name));
+    await daemon.kill('SIGTERM');
+    await rm(join(layers, name));
+    await daemon.start();
+    await restored(join(layers, name), bytes);
   });
 
   it('after a reboot makes those again that may not have reached the disk', async () => {
