@@ -6,6 +6,7 @@ import { authRoutes } from './auth.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
+import { healthRoutes } from './health.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
@@ -34,6 +35,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
 
   app.use(admit(parts));
   app.use(refuseHead);
+  app.use(healthRoutes(parts));
   app.use(systemRoutes(parts));
   app.use(authRoutes(parts));
   app.use(archiveRoutes(parts));
@@ -49,12 +51,12 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   return app;
 }
 
-/** The only path with a HEAD of its own. */
-const PING = '/_ping';
+/** What monitoring asks by HEAD. */
+const HEAD_PATHS = /^\/(_ping|(livez|readyz)(\/.*)?)$/;
 
 /** Express would answer HEAD by the route of GET, do all of its work, and promise a path that the API does not have. */
 const refuseHead: RequestHandler = (request, _response, next) => {
-  if (request.method === 'HEAD' && request.path !== PING) throw unservedError(request.method, request.path);
+  if (request.method === 'HEAD' && !HEAD_PATHS.test(request.path)) throw unservedError(request.method, request.path);
   next();
 };
 

@@ -8,6 +8,8 @@ import { createHandler } from '../../../src/daemon/api/server.ts';
 import { wantsWebSocket } from '../../../src/daemon/api/upgrades.ts';
 import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
+import { ping } from '../../../src/daemon/health/checks.ts';
+import { Health } from '../../../src/daemon/health/health.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
@@ -176,6 +178,7 @@ export class Fixture implements AsyncDisposable {
         this.lines.push({ level, message, fields });
     return {
       version: '1.2.3',
+      health: { livez: new Health([ping]), readyz: new Health([ping]) },
       log: { debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
       events,
