@@ -47,7 +47,7 @@ import { Uploader, uploadKey, type UploadQueue } from './images/upload.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
-import type { Log } from './log.ts';
+import type { ContextLog, Log } from './log.ts';
 import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
 import type { Reserve } from './metadata/reserve.ts';
@@ -68,7 +68,7 @@ export interface EngineOptions {
   readonly reserve: Pick<Reserve, 'shortage'>;
   readonly dataRoot: string;
   readonly version: string;
-  readonly log: Log;
+  readonly log: ContextLog;
 }
 
 /** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */

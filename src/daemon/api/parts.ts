@@ -54,8 +54,10 @@ export interface ApiParts {
   readonly hostNames: readonly string[];
 }
 
-/** The daemon's log; winston's logger is one. */
+/** The daemon's log. */
 export interface Log {
+  /** Does the work. All that is logged on its account, by whatever part, has these fields. */
+  within<T>(fields: Record<string, unknown>, work: () => T): T;
   debug(message: string, fields?: Record<string, unknown>): unknown;
   warn(message: string, fields?: Record<string, unknown>): unknown;
   error(message: string, fields?: Record<string, unknown>): unknown;

@@ -92,6 +92,6 @@ function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHan
       return;
     }
     request.url = rest;
-    next();
+    log.within({ request: id }, next);
   };
 }

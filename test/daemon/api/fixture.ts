@@ -179,7 +179,7 @@ export class Fixture implements AsyncDisposable {
     return {
       version: '1.2.3',
       health: { livez: new Health([ping]), readyz: new Health([ping]) },
-      log: { debug: record('debug'), warn: record('warn'), error: record('error') },
+      log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
       events,
       storeId: STORE_ID,
