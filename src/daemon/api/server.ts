@@ -3,6 +3,7 @@ import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
 import { attestationRoutes } from './attestations.ts';
 import { authRoutes } from './auth.ts';
+import { definitionRoutes } from './definition.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
@@ -43,6 +44,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
+  app.use(definitionRoutes());
   app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {
     throw unservedError(request.method, request.path);

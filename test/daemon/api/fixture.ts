@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
+import type { Application } from 'express';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Handler } from '../../../src/daemon/api/listeners.ts';
 import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
 import { createHandler } from '../../../src/daemon/api/server.ts';
 import { wantsWebSocket } from '../../../src/daemon/api/upgrades.ts';
@@ -43,6 +45,16 @@ export interface LogLine {
 export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest'> &
   Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
+type Layers = Application['router']['stack'];
+
+function routesOf(stack: Layers): string[] {
+  return stack.flatMap(({ route, handle }) => {
+    if (route === undefined) return 'stack' in handle ? routesOf(handle.stack as Layers) : [];
+    const path = route.path.replace(/[*:](\w+)/g, '{$1}');
+    return route.stack.map(({ method }) => `${method.toUpperCase()} ${path}`);
+  });
+}
+
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
  * a registry is the test's.
@@ -73,6 +85,7 @@ export class Fixture implements AsyncDisposable {
   readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
+  #handler: Handler | undefined;
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
@@ -81,7 +94,9 @@ export class Fixture implements AsyncDisposable {
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
     const fixture = new Fixture();
-    const { request, upgrade } = createHandler({ ...fixture.#parts(), ...parts });
+    const handler = createHandler({ ...fixture.#parts(), ...parts });
+    const { request, upgrade } = handler;
+    fixture.#handler = handler;
     const [unix, tcp] = [0, 1].map(() =>
       createServer({ shouldUpgradeCallback: wantsWebSocket }, request).on('upgrade', upgrade),
     ) as [Server, Server];
@@ -101,6 +116,12 @@ export class Fixture implements AsyncDisposable {
     await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
+  }
+
+  /** All routes there are, as `GET /layerd/images/{name}/layers`. */
+  get routes(): string[] {
+    const { router } = this.#handler?.request as Application;
+    return routesOf(router.stack);
   }
 
   /** Two images that share a layer, one of them for two platforms and with an attestation, and a dangling one. */
