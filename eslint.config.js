@@ -7,13 +7,14 @@ import tseslint from 'typescript-eslint';
  * `protocol` (what crosses the socket) and `events` (everything may emit). `daemon.ts` and `main.ts` wire them all.
  */
 const directions = {
-  api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config'],
+  api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
   images: ['transfers', 'registry', 'content', 'layers', 'metadata'],
   transfers: ['metadata'],
   registry: ['metadata'],
   content: ['metadata'],
   layers: ['metadata'],
   events: ['metadata'],
+  health: ['metadata'],
   config: [],
   metadata: [],
   runtime: ['images', 'content', 'layers', 'metadata'],

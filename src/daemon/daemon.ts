@@ -77,7 +77,7 @@ export class Daemon {
     refuseEmptied(metadata, dataRoot);
     const database = new Database(metadata, reserve);
     undo.defer(() => database.close());
-    const engine = new Engine({ config, db: database, dataRoot, version, log });
+    const engine = new Engine({ config, db: database, reserve, dataRoot, version, log });
     undo.defer(() => engine.close());
 
     const listeners = await Listeners.open({
@@ -99,6 +99,12 @@ export class Daemon {
   /** The configuration in force. */
   get config(): Config {
     return this.#config;
+  }
+
+  /** Why only a restart would help; undefined while the daemon is alive and well. */
+  async ailment(): Promise<string | undefined> {
+    const failed = (await this.#engine.health.livez.find()).find(({ isWell }) => !isWell);
+    return failed && `${failed.name}: ${failed.note ?? ''}`;
   }
 
   /** The addresses that are listened on. */

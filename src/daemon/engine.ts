@@ -12,6 +12,17 @@ import { GarbageCollector } from './content/garbage.ts';
 import { Leases } from './content/leases.ts';
 import { ContentStore } from './content/store.ts';
 import { EventLog, type EventLogLimits } from './events/log.ts';
+import {
+  check,
+  databaseReads,
+  databaseWrites,
+  dataRootWrites,
+  eventLoopTurns,
+  ping,
+  reserveHolds,
+} from './health/checks.ts';
+import { EventLoopDelay } from './health/event-loop.ts';
+import { Health } from './health/health.ts';
 import { Attestor } from './images/attestations.ts';
 import { Copier } from './images/copy.ts';
 import { RemoteImages } from './images/distribution.ts';
@@ -36,9 +47,10 @@ import { Uploader, uploadKey, type UploadQueue } from './images/upload.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
-import type { Log } from './log.ts';
+import type { ContextLog, Log } from './log.ts';
 import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
+import type { Reserve } from './metadata/reserve.ts';
 import type { RegistryOptions } from './registry/registry.ts';
 import { TransferQueue } from './transfers/queue.ts';
 
@@ -53,14 +65,16 @@ const COLLECTION_INTERVAL = 60 * 60 * 1000;
 export interface EngineOptions {
   readonly config: Config;
   readonly db: Database;
+  readonly reserve: Pick<Reserve, 'shortage'>;
   readonly dataRoot: string;
   readonly version: string;
-  readonly log: Log;
+  readonly log: ContextLog;
 }
 
 /** Everything behind the socket: the parts that store and move images, wired together, and the API on top of them. */
 export class Engine {
   readonly handler: Handler;
+  readonly health: { readonly livez: Health; readonly readyz: Health };
   readonly #log: Log;
   readonly #db: Database;
   readonly #version: string;
@@ -82,9 +96,12 @@ export class Engine {
   readonly #layout: LayoutIndex;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
+  readonly #eventLoop: EventLoopDelay;
   #reconciling: Promise<void> = Promise.resolve();
+  /** Why the store is not in order. */
+  #disorder: string | undefined = 'the start has not come to it yet';
 
-  constructor({ config, db, dataRoot, version, log }: EngineOptions) {
+  constructor({ config, db, reserve, dataRoot, version, log }: EngineOptions) {
     this.#config = config;
     this.#log = log;
     this.#db = db;
@@ -191,9 +208,27 @@ export class Engine {
     this.#layout = layout;
     const id = storeId(db);
     this.#id = id;
+    this.#eventLoop = new EventLoopDelay(() => undefined);
+    const turns = eventLoopTurns(this.#eventLoop);
+    this.health = {
+      livez: new Health([ping, turns, databaseReads(db)]),
+      readyz: new Health([
+        ping,
+        turns,
+        databaseWrites(db),
+        dataRootWrites(dataRoot),
+        reserveHolds(reserve),
+        check('reconciliation', () => {
+          if (this.#disorder !== undefined) throw new Error(this.#disorder);
+        }),
+        // Told alone: images are stored, pushed and saved without.
+        check('layer-mounts', async () => mountsOf(await kernelSupport())),
+      ]),
+    };
     this.handler = createHandler({
       version,
       log,
+      health: this.health,
       images: new Images({
         usage: { store, content, layers, leases },
         store,
@@ -244,9 +279,16 @@ export class Engine {
    */
   reconcile(): void {
     this.#tell('start');
-    this.#reconciling = this.#reconcile().catch((error: unknown) => {
-      this.#log.error(`the store could not be brought in order: ${messageOf(error)}`);
-    });
+    this.#disorder = 'the disk and the metadata are being brought together after the start';
+    this.#reconciling = this.#reconcile().then(
+      () => {
+        this.#disorder = undefined;
+      },
+      (error: unknown) => {
+        this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
+        this.#log.error(this.#disorder);
+      },
+    );
   }
 
   reload(config: Config): void {
@@ -270,6 +312,7 @@ export class Engine {
 
   /** Lets go of everything, once no request is under way any more. */
   async close(): Promise<void> {
+    this.#eventLoop[Symbol.dispose]();
     await this.#reconciling;
     await Promise.all([this.#unpacker.close(), this.#loadUnpacker.close()]);
     await Promise.all([this.#loader.close(), this.#importer.close()]);

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,6 +12,11 @@ export type LogFields = Readonly<Record<string, unknown>>;
 
 /** What a part of the daemon logs with: a message for people, and fields beside it. */
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
+
+/** A log that keeps fields for all that is logged during some work, however deep below. */
+export interface ContextLog extends Log {
+  within<T>(fields: LogFields, work: () => T): T;
+}
 
 export interface LogOptions {
   readonly level: LogLevel;
@@ -27,8 +33,9 @@ const LEVELS: Readonly<Record<LogLevel, number>> = { fatal: 0, error: 1, warn: 2
 const PRIORITIES: Readonly<Record<LogLevel, number>> = { fatal: 2, error: 3, warn: 4, info: 6, debug: 7 };
 
 /** The daemon's log: lines on standard error. */
-export class DaemonLog implements Log {
+export class DaemonLog implements ContextLog {
   readonly #logger: Logger;
+  readonly #context = new AsyncLocalStorage<LogFields>();
   readonly #console = new transports.Console({ stderrLevels: Object.keys(LEVELS) });
 
   constructor({ level, format: form, journal }: LogOptions) {
@@ -45,6 +52,11 @@ export class DaemonLog implements Log {
       // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston types its own base class twice
       transports: [this.#console],
     });
+  }
+
+  /** Does the work. All that is logged on its account, by whatever part, has these fields. */
+  within<T>(fields: LogFields, work: () => T): T {
+    return this.#context.run({ ...this.#context.getStore(), ...fields }, work);
   }
 
   /** From now on only what is at least as important is logged. */
@@ -86,7 +98,11 @@ export class DaemonLog implements Log {
 
   /** The fields stay an object of their own: winston would join one named `message` to the message. */
   #write(entry: Entry): void {
-    this.#logger.log(entry);
+    const context = this.#context.getStore();
+    // Its own fields come first, and count where both have one.
+    this.#logger.log(
+      context === undefined ? entry : { ...entry, fields: { ...entry.fields, ...context, ...entry.fields } },
+    );
   }
 }
 

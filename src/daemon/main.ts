@@ -77,7 +77,7 @@ async function run(config: Config, load: () => Config): Promise<void> {
     if (again) void exit(FAILURE);
   });
   const starting = Daemon.start(config, { log, version, passed: takePassedSockets(process.env) });
-  const ready = (daemon: Daemon) => notifier.ready(`Serving on ${daemon.addresses.join(', ')}`);
+  const ready = (daemon: Daemon) => notifier.ready(`Serving on ${daemon.addresses.join(', ')}`, () => daemon.ailment());
   // Heard from the beginning, for a hang-up that nobody listens to ends a process; reloads happen one after another.
   let reloading: Promise<unknown> = starting;
   process.on('SIGHUP', () => {

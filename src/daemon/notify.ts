@@ -50,11 +50,14 @@ export class Notifier {
     if (forUs && usec !== undefined && Number(usec) > 0) this.#watchdogMs = Number(usec) / 1000;
   }
 
-  /** The daemon serves. From now on it also says regularly that it is alive, where the service asks for that. */
-  async ready(status: string): Promise<void> {
+  /**
+   * The daemon serves. From now on it also says regularly that it is alive, where the service asks for that, and only while
+   * `ailment` has nothing to tell: a daemon that does not is started again.
+   */
+  async ready(status: string, ailment: () => Promise<string | undefined>): Promise<void> {
     if (this.#watchdogMs !== undefined && this.#watchdog === undefined) {
-      // Half the time, as sd_watchdog_enabled(3) recommends. The timer fires only while the event loop turns.
-      this.#watchdog = setInterval(() => void this.#notify('WATCHDOG=1'), this.#watchdogMs / 2).unref();
+      // Less than the half that sd_watchdog_enabled(3) recommends, so that one bad moment is not the end.
+      this.#watchdog = setInterval(() => void this.#live(ailment), this.#watchdogMs / 3).unref();
     }
     await this.#notify('READY=1', `STATUS=${status}`);
   }
@@ -73,6 +76,12 @@ export class Notifier {
   /** Stops saying that the daemon is alive. */
   close(): void {
     clearInterval(this.#watchdog);
+  }
+
+  async #live(ailment: () => Promise<string | undefined>): Promise<void> {
+    const reason = await ailment();
+    if (reason === undefined) await this.#notify('WATCHDOG=1');
+    else this.#log.error(`not telling the service manager that the daemon is alive: ${reason}`);
   }
 
   #notify(...lines: string[]): Promise<void> {

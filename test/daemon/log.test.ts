@@ -39,6 +39,27 @@ describe('the log', () => {
     );
   });
 
+  it('has the fields of the work that it belongs to, however deep and late, and of no other', async () => {
+    const lines = await logged(
+      {},
+      `const work = async (name) => {
+         log.info('1');
+         await new Promise((resolve) => setTimeout(resolve, 1));
+         log.within({ part: name }, () => setImmediate(() => log.info('2', { own: 1, request: 'mine' })));
+       };
+       await Promise.all(['a', 'b'].map((name) => log.within({ request: name }, () => work(name))));
+       await new Promise((resolve) => setTimeout(resolve, 5));
+       log.info('3');`,
+    );
+    assert.deepEqual(lines.map((line) => line.replace(/^\S+ INFO {2}/, '')).sort(), [
+      '1 request=a',
+      '1 request=b',
+      '2 own=1 request=mine part=a',
+      '2 own=1 request=mine part=b',
+      '3',
+    ]);
+  });
+
   it('cannot be forged: what would break the line or drive the terminal is escaped', async () => {
     const body = `log.info('a\\n2026 ERROR fake\\u001b[2J\\u009b\\u2028\\u202e', { field: 'x\\r\\nlevel=error', error: new Error('two\\nlines') });`;
     for (const format of ['text', 'json']) {

@@ -13,6 +13,7 @@ import type {
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
 import type { EventLog } from '../events/log.ts';
+import type { Health } from '../health/health.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
 import type { Filters } from '../images/filters.ts';
@@ -40,6 +41,8 @@ export interface ApiParts {
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
+  /** By the names of their endpoints. */
+  readonly health: { readonly livez: Health; readonly readyz: Health };
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
   readonly registries: {
     /** What they last said of their limits. */
@@ -51,8 +54,10 @@ export interface ApiParts {
   readonly hostNames: readonly string[];
 }
 
-/** The daemon's log; winston's logger is one. */
+/** The daemon's log. */
 export interface Log {
+  /** Does the work. All that is logged on its account, by whatever part, has these fields. */
+  within<T>(fields: Record<string, unknown>, work: () => T): T;
   debug(message: string, fields?: Record<string, unknown>): unknown;
   warn(message: string, fields?: Record<string, unknown>): unknown;
   error(message: string, fields?: Record<string, unknown>): unknown;

@@ -3,9 +3,11 @@ import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
 import { attestationRoutes } from './attestations.ts';
 import { authRoutes } from './auth.ts';
+import { definitionRoutes } from './definition.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
+import { healthRoutes } from './health.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
@@ -34,6 +36,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
 
   app.use(admit(parts));
   app.use(refuseHead);
+  app.use(healthRoutes(parts));
   app.use(systemRoutes(parts));
   app.use(authRoutes(parts));
   app.use(archiveRoutes(parts));
@@ -41,6 +44,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
+  app.use(definitionRoutes());
   app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {
     throw unservedError(request.method, request.path);
@@ -49,12 +53,12 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   return app;
 }
 
-/** The only path with a HEAD of its own. */
-const PING = '/_ping';
+/** What monitoring asks by HEAD. */
+const HEAD_PATHS = /^\/(_ping|(livez|readyz)(\/.*)?)$/;
 
 /** Express would answer HEAD by the route of GET, do all of its work, and promise a path that the API does not have. */
 const refuseHead: RequestHandler = (request, _response, next) => {
-  if (request.method === 'HEAD' && request.path !== PING) throw unservedError(request.method, request.path);
+  if (request.method === 'HEAD' && !HEAD_PATHS.test(request.path)) throw unservedError(request.method, request.path);
   next();
 };
 
@@ -90,6 +94,6 @@ function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHan
       return;
     }
     request.url = rest;
-    next();
+    log.within({ request: id }, next);
   };
 }

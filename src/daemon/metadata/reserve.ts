@@ -43,7 +43,7 @@ export class Reserve implements Room {
   readonly #log: ReserveLog;
   #timer: NodeJS.Timeout | undefined;
   #delay = FIRST_REFILL;
-  #isMissed = false;
+  #shortage: string | undefined;
 
   constructor(path: string, log: ReserveLog) {
     this.#path = path;
@@ -65,10 +65,15 @@ export class Reserve implements Room {
     try {
       this.#grow();
       if (this.#held() < this.#wanted()) this.#miss('the disk is nearly full');
-      else if (this.#isMissed) this.#found();
+      else if (this.#shortage !== undefined) this.#found();
     } catch (error) {
       this.#miss(messageOf(error));
     }
+  }
+
+  /** Why less is held back than should be; undefined where all is. */
+  get shortage(): string | undefined {
+    return this.#shortage;
   }
 
   /** Ends the attempts; what is held stays held. */
@@ -87,7 +92,7 @@ export class Reserve implements Room {
       return false;
     }
     this.#log.warn('the disk of the data root is full: gave up the space that was held back', { bytes: size });
-    this.#isMissed = true;
+    this.#shortage = 'the disk was full, and it was given up';
     this.#delay = FIRST_REFILL;
     this.#tryLater();
     return true;
@@ -130,19 +135,19 @@ export class Reserve implements Room {
 
   /** Told once, not at every attempt. */
   #miss(reason: string): void {
-    if (!this.#isMissed) {
+    if (this.#shortage === undefined) {
       this.#log.warn(
         `cannot hold space back for the removal of images, which may fail on a full disk: ${reason}; free some space`,
         { path: this.#path },
       );
     }
-    this.#isMissed = true;
+    this.#shortage = reason;
     this.#tryLater();
   }
 
   #found(): void {
     this.#log.info('space is held back again for the removal of images');
-    this.#isMissed = false;
+    this.#shortage = undefined;
   }
 
   #tryLater(): void {

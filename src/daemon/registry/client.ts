@@ -3,6 +3,7 @@ import { isDigest } from '../../protocol/digest.ts';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import { classifyAddress, type AddressClass } from './address.ts';
+import { withAttempts, type ObserveAttempt } from './attempts.ts';
 import { Authorizer } from './authorization.ts';
 import { openBlob } from './blobs.ts';
 import { deliver } from './delivery.ts';
@@ -46,6 +47,7 @@ import { Uploads } from './uploads.ts';
 /** What the registry side takes from the world, each with what it is by default. */
 export interface RegistryEnvironment {
   readonly logger: Logger;
+  readonly observe?: ObserveAttempt;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
   /** From 0 to less than 1. */
@@ -99,6 +101,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
   constructor(options: RegistryOptions, environment: RegistryEnvironment) {
     const now = environment.now ?? Date.now;
     this.#environment = {
+      observe: () => undefined,
       now,
       random: Math.random,
       sleep,
@@ -312,7 +315,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
   }
 
   #build(options: RegistryOptions): Setup {
-    const { logger, now, random, lookup, classify, implicitlyInsecure, timeouts } = this.#environment;
+    const { logger, now, random, lookup, classify, implicitlyInsecure, timeouts, observe } = this.#environment;
     const insecure = new InsecureRegistries({
       entries: options.insecureRegistries,
       implicit: implicitlyInsecure,
@@ -329,7 +332,8 @@ class RemoteRegistries implements ReconfigurableRegistries {
     });
     const working = new ExpiringMap<'https' | 'http'>({ limit: MAX_HOSTS, life: SCHEME_LIFE, now });
     // From the inside to the outside.
-    const documents = withDocuments((request) => transport.send(request), timeouts.document);
+    const attempts = withAttempts((request) => transport.send(request), { logger, observe });
+    const documents = withDocuments(attempts, timeouts.document);
     const schemes = withSchemeFallback(documents, { working, logger });
     const retries = withRetries(schemes, {
       maxAttempts: options.maxAttempts,
@@ -338,7 +342,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
       random,
       now,
     });
-    const redirects = withRedirects(retries);
+    const redirects = withRedirects(retries, { logger });
     const userAgent = { 'user-agent': options.userAgent };
     const fetch: Send = (request) => redirects({ ...request, headers: { ...userAgent, ...request.headers } });
     const tokens = new TokenSource({ send: fetch, now });

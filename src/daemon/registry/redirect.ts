@@ -1,5 +1,6 @@
 import { LayerdError } from '../../protocol/errors.ts';
 import { describeUrl, header, type HttpRequest, type HttpResponse, type Send } from './http.ts';
+import type { Logger } from './registry.ts';
 
 /** As many as Go's HTTP client follows. */
 export const MAX_REDIRECTS = 10;
@@ -12,7 +13,7 @@ const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
  * Follows redirects, which registries use to have blobs served from elsewhere. Every hop is chosen by the one before, so
  * each is checked. Only what is read is redirected: what is sent holds credentials, or goes where it was meant to go.
  */
-export function withRedirects(send: Send): Send {
+export function withRedirects(send: Send, { logger }: { logger: Logger }): Send {
   return async (request) => {
     let hop = request;
     for (let redirects = 0; ; redirects += 1) {
@@ -27,6 +28,7 @@ export function withRedirects(send: Send): Send {
       }
       const target = targetOf(response);
       refuseDowngrade(request, response.url, target);
+      logger.debug('following a redirect', { from: describeUrl(response.url), to: describeUrl(target) });
       hop = {
         ...hop,
         url: target,

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
@@ -123,6 +124,8 @@ interface Party<Source, Result> {
   readonly observe: (status: TransferStatus) => void;
   readonly resolve: (value: Result) => void;
   readonly reject: (error: unknown) => void;
+  /** Works on this party's account, as what it does is logged, and not on that of whoever made room in the queue. */
+  readonly within: <T>(work: () => T) => T;
   /** What came of this party's source. */
   failure?: Error;
 }
@@ -171,7 +174,7 @@ class Transfer<Source, Request extends TransferRequest, Result> {
 
   join(source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
-    const party: Party<Source, Result> = { source, observe, resolve, reject };
+    const party: Party<Source, Result> = { source, observe, resolve, reject, within: AsyncLocalStorage.snapshot() };
     // A party that has released its interest need not look at the end any more.
     promise.catch(() => undefined);
     this.#parties.add(party);
@@ -210,10 +213,8 @@ class Transfer<Source, Request extends TransferRequest, Result> {
         return;
       }
       try {
-        const result = await this.#work(this.#request, party.source, {
-          signal: this.#abort.signal,
-          update: (status) => this.#update(status),
-        });
+        const control: TransferControl = { signal: this.#abort.signal, update: (status) => this.#update(status) };
+        const result = await party.within(() => this.#work(this.#request, party.source, control));
         this.#succeed(result);
         return;
       } catch (error) {

@@ -1,13 +1,17 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
+import type { Application } from 'express';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Handler } from '../../../src/daemon/api/listeners.ts';
 import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
 import { createHandler } from '../../../src/daemon/api/server.ts';
 import { wantsWebSocket } from '../../../src/daemon/api/upgrades.ts';
 import { SystemInfo, type SystemConfig } from '../../../src/daemon/api/system-info.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
+import { ping } from '../../../src/daemon/health/checks.ts';
+import { Health } from '../../../src/daemon/health/health.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
@@ -41,6 +45,16 @@ export interface LogLine {
 export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest'> &
   Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
+type Layers = Application['router']['stack'];
+
+function routesOf(stack: Layers): string[] {
+  return stack.flatMap(({ route, handle }) => {
+    if (route === undefined) return 'stack' in handle ? routesOf(handle.stack as Layers) : [];
+    const path = route.path.replace(/[*:](\w+)/g, '{$1}');
+    return route.stack.map(({ method }) => `${method.toUpperCase()} ${path}`);
+  });
+}
+
 /**
  * The API over a real store, database and log of events, on a Unix socket and on a loopback port. Only what would go to
  * a registry is the test's.
@@ -71,6 +85,7 @@ export class Fixture implements AsyncDisposable {
   readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
+  #handler: Handler | undefined;
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
@@ -79,7 +94,9 @@ export class Fixture implements AsyncDisposable {
 
   static async start(parts: Partial<ApiParts> = {}): Promise<Fixture> {
     const fixture = new Fixture();
-    const { request, upgrade } = createHandler({ ...fixture.#parts(), ...parts });
+    const handler = createHandler({ ...fixture.#parts(), ...parts });
+    const { request, upgrade } = handler;
+    fixture.#handler = handler;
     const [unix, tcp] = [0, 1].map(() =>
       createServer({ shouldUpgradeCallback: wantsWebSocket }, request).on('upgrade', upgrade),
     ) as [Server, Server];
@@ -99,6 +116,12 @@ export class Fixture implements AsyncDisposable {
     await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
+  }
+
+  /** All routes there are, as `GET /layerd/images/{name}/layers`. */
+  get routes(): string[] {
+    const { router } = this.#handler?.request as Application;
+    return routesOf(router.stack);
   }
 
   /** Two images that share a layer, one of them for two platforms and with an attestation, and a dangling one. */
@@ -176,7 +199,8 @@ export class Fixture implements AsyncDisposable {
         this.lines.push({ level, message, fields });
     return {
       version: '1.2.3',
-      log: { debug: record('debug'), warn: record('warn'), error: record('error') },
+      health: { livez: new Health([ping]), readyz: new Health([ping]) },
+      log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
       events,
       storeId: STORE_ID,

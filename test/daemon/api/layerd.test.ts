@@ -12,13 +12,17 @@ import { MediaType } from '../../../src/protocol/media-types.ts';
 import { Fixture } from './fixture.ts';
 
 interface Definition {
-  paths: Record<string, Record<string, { responses: Record<string, object> }>>;
+  paths: Record<string, Record<string, { responses: Record<string, { content?: Record<string, object> }> }>>;
 }
 
 const path = fileURLToPath(new URL('../../../docs/layerd-api.yaml', import.meta.url));
 const definition = parse(readFileSync(path, 'utf8')) as Definition;
 
 const MANIFESTS = '/layerd/manifests/{name}';
+
+/** Whether an operation answers with JSON. */
+const hasJson = (operation: Definition['paths'][string][string] | undefined): boolean =>
+  operation?.responses['200']?.content?.['application/json'] !== undefined;
 
 describe("layerd's own endpoints", () => {
   const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema(definition, 'layerd');
@@ -186,9 +190,27 @@ describe("layerd's own endpoints", () => {
     });
   });
 
-  for (const path of Object.keys(definition.paths).filter(
-    (path) => definition.paths[path]?.['get'] !== undefined && path !== MANIFESTS,
-  )) {
+  it('are all in docs/layerd-api.yaml, which has none that is not served', () => {
+    const defined = Object.entries(definition.paths).flatMap(([path, operations]) =>
+      Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const { routes } = api;
+    const own = routes.filter((route) => /^[A-Z]+ \/(layerd|livez|readyz|metrics)(\/|$)/.test(route));
+    assert.ok(own.length >= 13, own.join());
+    assert.deepEqual(new Set(own).difference(new Set(defined)), new Set());
+    assert.deepEqual(new Set(defined).difference(new Set(routes)), new Set());
+  });
+
+  it('are described by the daemon itself, from a file that the package has', async () => {
+    const { headers, text } = await request(api.url).get('/v1.40/layerd/openapi.yaml').buffer(true).expect(200);
+    assert.equal(headers['content-type'], 'application/yaml');
+    assert.deepEqual(parse(text), definition);
+    const root = new URL('../../../package.json', import.meta.url);
+    const { files } = JSON.parse(readFileSync(root, 'utf8')) as { files: string[] };
+    assert.ok(files.includes('docs/layerd-api.yaml'));
+  });
+
+  for (const path of Object.keys(definition.paths).filter((path) => hasJson(definition.paths[path]?.['get']))) {
     it(`answer as docs/layerd-api.yaml says: ${path}`, async () => {
       const names: [string, number][] = path.includes('{name}')
         ? [

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { databaseWrites, dataRootWrites } from '../../../src/daemon/health/checks.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';
 import { RESERVE_BYTES, Reserve } from '../../../src/daemon/metadata/reserve.ts';
 import { isKind } from '../../../src/protocol/errors.ts';
@@ -80,6 +81,10 @@ describe('the metadata on a full disk', { skip: needs('root') }, () => {
       const ballast = join(folder.path, 'ballast');
       assert.throws(() => writeFileSync(ballast, Buffer.alloc(128 * MIB)), { code: 'ENOSPC' });
 
+      await assert.rejects(dataRootWrites(folder.path).run(), /no space left/);
+      await assert.rejects(databaseWrites(database).run(), /no space left/);
+      assert.equal(reserve.shortage, undefined);
+
       const refused = (error: unknown): boolean => isKind(error, 'no-space') && error.message.includes('metadata.db');
       assert.throws(() => database.transaction(() => put('of a pull')), refused);
       assert.equal(statSync(path).size, wanted);
@@ -89,11 +94,15 @@ describe('the metadata on a full disk', { skip: needs('root') }, () => {
         ['of a removal'],
       );
 
+      assert.match(String(reserve.shortage), /given up/);
       reserve.fill();
+      assert.match(String(reserve.shortage), /nearly full/);
       assert.ok(statSync(path).size > 0 && statSync(path).size < wanted, 'what is left of it');
       rmSync(ballast);
       reserve.fill();
       assert.equal(statSync(path).size, wanted);
+      assert.equal(reserve.shortage, undefined);
+      await dataRootWrites(folder.path).run();
       assert.deepEqual(
         logged.map((message) => /gave up|held back again/.exec(message)?.[0]),
         ['gave up', 'held back again'],

@@ -47,6 +47,12 @@ describe('redirects of blobs', { skip: needs('docker-registry') }, () => {
       [undefined],
     );
     assert.notEqual(proxy.seen.at(-1)?.authorization, undefined);
+    const followed = client.log.filter(({ message }) => message === 'following a redirect');
+    assert.deepEqual(
+      followed.map(({ fields }) => fields['to']),
+      [`${storage.url}/presigned`],
+    );
+    assert.ok(!JSON.stringify(client.log).includes('secret'), 'a presigned query is a credential');
   });
 
   it('to a host that then asks for credentials do not get them', async () => {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Digest } from '../../../src/protocol/digest.ts';
@@ -198,6 +199,28 @@ describe('the transfer queue', () => {
     runs[1]?.end();
     await turn();
     await queue.close();
+  });
+
+  it('works on the account of the party whose source it uses, whoever made room', async () => {
+    const account = new AsyncLocalStorage<string>();
+    const seen: unknown[] = [];
+    const queue = new TransferQueue<string>({
+      concurrency: 1,
+      work: async (_request, source) => {
+        await turn();
+        seen.push([source, account.getStore()]);
+        if (source === 'bad') throw new LayerdError('unavailable', 'no');
+      },
+    });
+    const join = (digit: string, source: string, name: string): Promise<void> =>
+      account.run(name, () => queue.join(request(digit), source, ignore).done);
+    const joined = [join('a', 'one', 'A'), join('b', 'bad', 'B'), join('b', 'good', 'C')];
+    await Promise.allSettled(joined);
+    assert.deepEqual(seen, [
+      ['one', 'A'],
+      ['bad', 'B'],
+      ['good', 'C'],
+    ]);
   });
 
   it('knows by its key what is the same, and gives everyone the result', async () => {

@@ -1,0 +1,42 @@
+import { messageOf } from '../../protocol/errors.ts';
+import { describeUrl, type Send } from './http.ts';
+import type { Logger } from './registry.ts';
+
+/** What came of one attempt at a request to a remote host: until its headers, or until it failed. */
+export interface Attempt {
+  /** Host and port of what was asked. */
+  readonly host: string;
+  /** Undefined where no answer came. */
+  readonly status: number | undefined;
+  readonly seconds: number;
+}
+
+/** Is told of every attempt. */
+export type ObserveAttempt = (attempt: Attempt) => void;
+
+/** Tells of every attempt, the log in full. Each hop of a redirect and each retry is one of its own. */
+export function withAttempts(send: Send, { logger, observe }: { logger: Logger; observe: ObserveAttempt }): Send {
+  return async (request) => {
+    const { method, url } = request;
+    const began = performance.now();
+    const tell = (status: number | undefined, reason: string | undefined): void => {
+      const milliseconds = performance.now() - began;
+      observe({ host: url.host, status, seconds: milliseconds / 1000 });
+      logger.debug('asked a registry', {
+        method,
+        url: describeUrl(url),
+        status,
+        milliseconds: Math.round(milliseconds),
+        reason,
+      });
+    };
+    try {
+      const response = await send(request);
+      tell(response.status, undefined);
+      return response;
+    } catch (error) {
+      tell(undefined, messageOf(error));
+      throw error;
+    }
+  };
+}
