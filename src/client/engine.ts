@@ -28,7 +28,9 @@ import { DEFAULT_TAG, familiarName, familiarString, parseReference, withDefaultT
 import { totalsOf, type ListedUsage } from './disk-usage.ts';
 import { defaultHost, parseHost } from './endpoint.ts';
 import { EngineError, kindOfStatus } from './errors.ts';
+import { followEvents, type FollowOptions } from './follow.ts';
 import { parseWithBigInt } from './json.ts';
+import type { Messages } from './messages.ts';
 import { parseNdjson } from './ndjson.ts';
 import { parsePlatform } from './platform.ts';
 import { Transport, type Call, type TlsOptions } from './transport.ts';
@@ -188,12 +190,14 @@ export interface ImportOptions extends CallOptions {
   readonly platform?: string | undefined;
 }
 
-export interface EventsOptions extends CallOptions {
+export interface EventsOptions extends CallOptions, FollowOptions {
   /** Unix seconds, with a fraction where needed: events from then on come first. */
   readonly since?: string | undefined;
   /** Unix seconds: the stream ends there. */
   readonly until?: string | undefined;
   readonly filters?: Filters | undefined;
+  /** Refuse an engine whose events have no place to go on from, any but layerd. Default: only where a cursor is given. */
+  readonly resumable?: boolean | undefined;
 }
 
 /** What `_ping` tells of a daemon. */
@@ -539,12 +543,35 @@ export class LayerdClient implements AsyncDisposable {
     yield* this.#progress(response, options);
   }
 
-  /** Events as they happen, until the iteration is left or `until` has come. Times keep all their digits. */
+  /**
+   * Events as they happen, until the iteration is left or `until` has come. Times keep all their digits.
+   *
+   * Those of layerd come from its log, by their sequence numbers: in order, and none is lost, whether the connection breaks
+   * or the daemon restarts. Whoever keeps the `seq` of the last one it is done with gives that as `cursor` the next time.
+   * Another engine tells what happens while the connection lasts.
+   */
   async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
-    const query = new URLSearchParams();
-    if (options.since !== undefined) query.set('since', options.since);
-    if (options.until !== undefined) query.set('until', options.until);
-    setFilters(query, options.filters);
+    const { cursor, resumable = cursor !== undefined } = options;
+    if (resumable) await this.#needLayerd('keep a log of events to go on in', options);
+    if (!resumable && !isLayerd(await this.ping(options))) {
+      yield* this.#plainEvents(options);
+      return;
+    }
+    const { closing } = this.#transport;
+    const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing]);
+    const path = `/v${await this.apiVersion(options)}/layerd/events`;
+    const open = (place: number | undefined): Promise<Messages> => {
+      const query = eventsQuery(options);
+      if (place !== undefined) query.set('cursor', String(place));
+      // It said where to begin, which is done; beside a cursor that was given it is for the daemon to refuse.
+      if (place !== cursor) query.delete('since');
+      return this.#transport.openSocket({ path, query, signal });
+    };
+    yield* followEvents({ host: this.host, open }, options, signal);
+  }
+
+  async *#plainEvents(options: EventsOptions): AsyncGenerator<EventMessage, void, undefined> {
+    const query = eventsQuery(options);
     const response = await this.#send({ method: 'GET', path: '/events', query }, options);
     yield* parseNdjson<EventMessage>(this.#transport.body(response, options.signal), (line) =>
       parseWithBigInt(line, 'timeNano'),
@@ -647,8 +674,9 @@ export class LayerdClient implements AsyncDisposable {
 
   /** Refuses an engine that is not layerd. */
   async #needLayerd(what: string, options: CallOptions, cause?: EngineError): Promise<void> {
-    const { server = '' } = await this.ping(options);
-    if (server.startsWith('layerd/')) return;
+    const ping = await this.ping(options);
+    if (isLayerd(ping)) return;
+    const { server = '' } = ping;
     throw new EngineError(
       'not-implemented',
       `the engine at ${this.host} is not layerd${server === '' ? '' : ` but ${server}`}, and does not ${what}; name a layerd with --host or LAYERD_HOST`,
@@ -662,6 +690,8 @@ export class LayerdClient implements AsyncDisposable {
     throw new EngineError('not-implemented', `${what} needs API version ${version}; the daemon speaks ${spoken}`);
   }
 }
+
+const isLayerd = ({ server }: Ping): boolean => server?.startsWith('layerd/') === true;
 
 /** The older of two versions `major.minor`. */
 function older(a: string, b: string): string {
@@ -680,6 +710,14 @@ function encodeName(name: string): string {
 
 function setFilters(query: URLSearchParams, filters: Filters | undefined): void {
   if (filters !== undefined && Object.keys(filters).length > 0) query.set('filters', JSON.stringify(filters));
+}
+
+function eventsQuery({ since, until, filters }: EventsOptions): URLSearchParams {
+  const query = new URLSearchParams();
+  if (since !== undefined) query.set('since', since);
+  if (until !== undefined) query.set('until', until);
+  setFilters(query, filters);
+  return query;
 }
 
 /** A body that is one document. */

@@ -34,6 +34,7 @@ export {
   type SystemInfo,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';
+export { EventsGapError, type FollowOptions, type Outage } from './follow.ts';
 export { DockerConfig } from './credentials/config.ts';
 export type { TlsOptions } from './transport.ts';
 export { isKind, LayerdError, type ErrorKind } from '../protocol/errors.ts';
@@ -59,6 +60,6 @@ export type {
   UsageTotals,
   VersionInfo,
 } from '../protocol/engine.ts';
-export type { EventMessage } from '../protocol/event.ts';
+export type { EventMessage, EventsGap, EventsHello } from '../protocol/event.ts';
 export type { ContainerDefaults, Descriptor, Platform } from '../protocol/oci.ts';
 export type { ProgressMessage } from '../protocol/progress.ts';

@@ -1,6 +1,9 @@
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
+import { createConnection } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
 import type { Endpoint } from './endpoint.ts';
 import { ConnectionError, EngineError, kindOfStatus, TLS_DEMANDED } from './errors.ts';
+import { Messages } from './messages.ts';
 
 // An import of these modules would also read their WebSocket, and with it load what fetch is made of: 20 ms of a command
 // that takes 60.
@@ -10,6 +13,9 @@ const http = process.getBuiltinModule('node:http');
 const CONNECT_TIMEOUT_MS = 10_000;
 /** What is read of an error's body at most: 64 KiB. */
 const MAX_ERROR_BYTES = 64 * 1024;
+
+/** A message of a WebSocket that is larger is refused: 16 MiB. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** What layerd and servers written in Go answer to plain HTTP where they speak TLS. */
 const PLAIN_HTTP = 'Client sent an HTTP request to an HTTPS server.';
@@ -41,6 +47,7 @@ export class Transport {
   readonly #endpoint: Endpoint;
   readonly #tls: TlsOptions | undefined;
   readonly #userAgent: string;
+  readonly #closing = new AbortController();
   #agent: Agent | undefined;
   #wasAnswered = false;
 
@@ -58,12 +65,57 @@ export class Transport {
   async send(call: Call): Promise<IncomingMessage> {
     const response = await this.#attempt(call, true);
     const status = response.statusCode ?? 0;
-    if (status < 400) return response;
-    if (call.method === 'HEAD') {
+    if (status >= 400 && call.method === 'HEAD') {
       // Its answer has no body that could say what is wrong.
       response.destroy();
       return this.send({ ...call, method: 'GET' });
     }
+    if (status < 400) return response;
+    return this.#fail(call, response);
+  }
+
+  /** Makes a WebSocket of a request, a GET. Rejects as {@link send} does. */
+  async openSocket(call: Pick<Call, 'path' | 'query' | 'signal'>): Promise<Messages> {
+    const { WebSocket } = await import('ws');
+    call.signal?.throwIfAborted();
+    const endpoint = this.#endpoint;
+    const isUnix = endpoint.transport === 'unix';
+    // Nobody reads the Host of a request over a unix socket, but HTTP/1.1 demands one.
+    const host = isUnix ? 'layerd' : `${bracketed(endpoint.hostname)}:${endpoint.port}`;
+    const socket = new WebSocket(`${!isUnix && endpoint.tls ? 'wss' : 'ws'}://${host}${targetOf(call)}`, {
+      headers: { 'User-Agent': this.#userAgent },
+      handshakeTimeout: CONNECT_TIMEOUT_MS,
+      perMessageDeflate: false,
+      maxPayload: MAX_MESSAGE_BYTES,
+      ...(isUnix ? { createConnection: () => createConnection(endpoint.socketPath) } : this.#certificates()),
+    });
+    const messages = new Messages(socket);
+    const { promise, resolve, reject } = Promise.withResolvers<Messages>();
+    const abort = (): void => socket.terminate();
+    call.signal?.addEventListener('abort', abort);
+    socket.on('open', () => {
+      this.#wasAnswered = true;
+      resolve(messages);
+    });
+    socket.on('unexpected-response', (_request, response) => {
+      this.#wasAnswered = true;
+      this.#fail({ ...call, method: 'GET' }, response).catch(reject);
+    });
+    socket.on('error', (error) => reject(new ConnectionError(this.host, error, this.#suspicion())));
+    try {
+      return await promise;
+    } catch (error) {
+      messages.cut();
+      call.signal?.throwIfAborted();
+      throw error;
+    } finally {
+      call.signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Rejects with what an answer says that is none of success. */
+  async #fail(call: Call, response: IncomingMessage): Promise<never> {
+    const status = response.statusCode ?? 0;
     const message = await this.#errorMessage(response, call.signal);
     response.destroy();
     if (message === PLAIN_HTTP) {
@@ -86,8 +138,14 @@ export class Transport {
     }
   }
 
+  /** Aborted, with what to tell whoever waits, when it is closed. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
   /** Closes all connections; requests under way fail. */
   close(): void {
+    this.#closing.abort(new ConnectionError(this.host, new Error('the client was closed')));
     this.#agent?.destroy();
   }
 
@@ -96,12 +154,11 @@ export class Transport {
     const { agent, send } = this.#connections();
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     call.signal?.throwIfAborted();
-    const query = call.query === undefined || call.query.size === 0 ? '' : `?${call.query.toString()}`;
     const outgoing = send({
       ...this.#target(),
       agent,
       method: call.method,
-      path: call.path + query,
+      path: targetOf(call),
       headers: { 'User-Agent': this.#userAgent, ...call.headers },
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     });
@@ -142,15 +199,17 @@ export class Transport {
       const https = process.getBuiltinModule('node:https');
       this.#agent ??= new https.Agent({
         keepAlive: true,
-        ca: this.#tls?.ca,
-        cert: this.#tls?.cert,
-        key: this.#tls?.key,
-        rejectUnauthorized: this.#tls?.verify ?? true,
+        ...this.#certificates(),
       });
       return { agent: this.#agent, send: (options) => https.request(options) };
     }
     this.#agent ??= new http.Agent({ keepAlive: true });
     return { agent: this.#agent, send: (options) => http.request(options) };
+  }
+
+  #certificates(): SecureContextOptions & { rejectUnauthorized: boolean } {
+    const { ca, cert, key, verify = true } = this.#tls ?? {};
+    return { ca, cert, key, rejectUnauthorized: verify };
   }
 
   /** What may be wrong with a connection on which nothing ever came. */
@@ -181,6 +240,12 @@ export class Transport {
     return text.trim();
   }
 }
+
+const targetOf = ({ path, query }: Pick<Call, 'path' | 'query'>): string =>
+  query === undefined || query.size === 0 ? path : `${path}?${query.toString()}`;
+
+/** A host as it stands in a URL. */
+const bracketed = (hostname: string): string => (hostname.includes(':') ? `[${hostname}]` : hostname);
 
 /**
  * Sends a body at the pace at which it is taken. A daemon that refuses it answers before its end, and that answer counts,

@@ -6,28 +6,22 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { text } from 'node:stream/consumers';
 import Docker from 'dockerode';
-import { MediaType } from '../../src/protocol/media-types.ts';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
-import { bulk, HOST_PLATFORM, image, layer, LINUX_ARM64, index, tarOf, type TestImage } from '../support/images.ts';
+import {
+  bulk,
+  HOST_PLATFORM,
+  image,
+  layer,
+  LINUX_ARM64,
+  index,
+  ociArchive,
+  tarOf,
+  type TestImage,
+} from '../support/images.ts';
 import { must, needs, Running, scratch, type Scratch } from '../support/process.ts';
 import { failed, linesOf, startStack, storeFiles, succeeded, type Stack } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
-
-/** An OCI archive of one image. */
-async function ociArchive(of: TestImage, name?: string): Promise<Buffer> {
-  const annotations = name === undefined ? {} : { annotations: { 'org.opencontainers.image.ref.name': name } };
-  const descriptor = { mediaType: of.mediaType, digest: of.digest, size: of.bytes.length, ...annotations };
-  const blobs = new Map([of, ...of.blobs].map(({ digest, bytes }) => [digest, bytes]));
-  return tarOf([
-    { name: 'oci-layout', content: '{"imageLayoutVersion":"1.0.0"}' },
-    {
-      name: 'index.json',
-      content: JSON.stringify({ schemaVersion: 2, mediaType: MediaType.ociIndex, manifests: [descriptor] }),
-    },
-    ...[...blobs].map(([digest, content]) => ({ name: `blobs/sha256/${digest.slice(7)}`, content })),
-  ]);
-}
 
 describe('archives', { skip: needs('docker', 'docker-registry') }, () => {
   let stack: Stack;

@@ -243,6 +243,21 @@ export function schema1(repository: string, tag: string): { contentType: string;
   return { contentType: MediaType.dockerSchema1Signed, body: JSON.stringify(body, undefined, 3) };
 }
 
+/** An OCI archive of one image. */
+export async function ociArchive(of: TestImage, name?: string): Promise<Buffer> {
+  const annotations = name === undefined ? {} : { annotations: { 'org.opencontainers.image.ref.name': name } };
+  const descriptor = { mediaType: of.mediaType, digest: of.digest, size: of.bytes.length, ...annotations };
+  const blobs = new Map([of, ...of.blobs].map(({ digest, bytes }) => [digest, bytes]));
+  return tarOf([
+    { name: 'oci-layout', content: '{"imageLayoutVersion":"1.0.0"}' },
+    {
+      name: 'index.json',
+      content: JSON.stringify({ schemaVersion: 2, mediaType: MediaType.ociIndex, manifests: [descriptor] }),
+    },
+    ...[...blobs].map(([digest, content]) => ({ name: `blobs/sha256/${digest.slice(7)}`, content })),
+  ]);
+}
+
 export interface PushOptions {
   readonly username?: string;
   readonly password?: string;

@@ -499,15 +499,23 @@ export const COMMANDS: readonly CommandSpec[] = [
     group: DAEMON,
     summary: 'Show what happens, as it happens',
     description:
-      'Streams events until stopped, or until --until. Times may be Unix seconds, RFC 3339, or a duration back from now.',
+      'Streams events until stopped, or until --until. Times may be Unix seconds, RFC 3339, or a duration back from now. ' +
+      'layerd numbers its events and keeps them: with --follow and --cursor-file none is missed while the daemon or layerctl ' +
+      'is down.',
     args: [],
     options: [
+      {
+        flags: '--cursor-file <FILE>',
+        description: 'Keep the place in a file, and go on from there the next time; --since is for the first time',
+        completes: 'file',
+      },
       {
         flags: '-f, --filter <KEY=VALUE>',
         description: 'Show only what matches: event, image, label, type',
         repeatable: true,
-        completes: ['event=', 'image=', 'label=', 'type=image', 'type=daemon'],
+        completes: ['event=', 'image=', 'label=', 'type=image', 'type=layer', 'type=daemon'],
       },
+      { flags: '--follow', description: 'Connect again when the daemon restarts or the connection breaks' },
       { flags: '--format <FORMAT>', description: "'json', or a template by field", completes: ['json'] },
       { flags: '--since <TIME>', description: 'Begin with events from then on' },
       { flags: '--until <TIME>', description: 'End there' },
@@ -515,7 +523,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       ['layerctl events --filter type=image', 'what happens to images'],
       ['layerctl events --since 1h --until 0s', 'the last hour, and end'],
-      ["layerctl events --format '{{.TimeNano}} {{.Action}} {{.Actor.ID}}'", 'fields for scripts'],
+      ['layerctl events --follow --cursor-file place --format json', 'every event once, also over restarts'],
+      ["layerctl events --format '{{.Seq}} {{.Action}} {{.Actor.ID}}'", 'fields for scripts'],
     ],
     load: async () => (await import('./events.ts')).events,
   },

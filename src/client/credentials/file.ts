@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
+import { replaceFile } from '../replace-file.ts';
 
 /** What is kept for a registry in docker's client configuration. */
 export interface AuthEntry {
@@ -52,33 +52,8 @@ export async function changeAuths(
   const text = JSON.stringify({ ...file, auths: change(file.auths ?? {}) }, undefined, '\t');
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await replace(path, text);
+    await replaceFile(path, text);
   } catch (cause) {
     throw new LayerdError('unavailable', `cannot write ${path}: ${messageOf(cause)}`, { cause });
-  }
-}
-
-async function replace(path: string, text: string): Promise<void> {
-  const known = await stat(path).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  });
-  // Where the file is a link into somebody's collection of settings, it stays one.
-  const target = known === undefined ? path : await realpath(path);
-  const temporary = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
-  try {
-    const handle = await open(temporary, 'wx', 0o600);
-    try {
-      // Under sudo the file stays its user's.
-      if (known !== undefined && process.getuid?.() === 0) await handle.chown(known.uid, known.gid);
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, target);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
   }
 }

@@ -19,12 +19,7 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
   const { query, version, response, signal } = call;
   const since = time(query, 'since');
   const until = time(query, 'until');
-  if (since !== undefined && until !== undefined && until < since) {
-    throw new LayerdError(
-      'invalid',
-      `since ${quote(query.get('since') ?? '')} cannot be after until ${quote(query.get('until') ?? '')}`,
-    );
-  }
+  requireOrder(query, since, until);
   const wanted = eventFilter(parseFilters(query.get('filters') ?? '', EVENT_FILTERS));
   const filter = (event: Event): boolean => knowsEvent(event, version) && wanted(event);
 
@@ -39,6 +34,15 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
     if (!response.write(`${prefix}${eventText(event, version)}\n`)) await drained(call);
   }
   response.end();
+}
+
+/** Throws `invalid` where a stretch of time ends before it begins. */
+export function requireOrder(query: URLSearchParams, since: bigint | undefined, until: bigint | undefined): void {
+  if (since === undefined || until === undefined || until >= since) return;
+  throw new LayerdError(
+    'invalid',
+    `since ${quote(query.get('since') ?? '')} cannot be after until ${quote(query.get('until') ?? '')}`,
+  );
 }
 
 /** Resolves when the connection takes more, or is gone. */

@@ -1,24 +1,39 @@
 import assert from 'node:assert/strict';
+import { on } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import request from 'supertest';
+import { WebSocket } from 'ws';
 import { parse } from 'yaml';
+import { noticeMessage } from '../../../src/daemon/api/subscriptions/messages.ts';
 import type { CopyRequest } from '../../../src/daemon/images/copy.ts';
 import type { PublishRequest } from '../../../src/daemon/images/publish.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
+import { CloseCode } from '../../../src/protocol/event.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
 import { Fixture } from './fixture.ts';
 
 interface Definition {
-  paths: Record<string, Record<string, { responses: Record<string, { content?: Record<string, object> }> }>>;
+  paths: Record<
+    string,
+    Record<
+      string,
+      {
+        description?: string;
+        parameters?: { name: string }[];
+        responses: Record<string, { content?: Record<string, object> }>;
+      }
+    >
+  >;
 }
 
 const path = fileURLToPath(new URL('../../../docs/layerd-api.yaml', import.meta.url));
 const definition = parse(readFileSync(path, 'utf8')) as Definition;
 
 const MANIFESTS = '/layerd/manifests/{name}';
+const EVENTS = '/layerd/events';
 
 /** Whether an operation answers with JSON. */
 const hasJson = (operation: Definition['paths'][string][string] | undefined): boolean =>
@@ -208,6 +223,52 @@ describe("layerd's own endpoints", () => {
     const root = new URL('../../../package.json', import.meta.url);
     const { files } = JSON.parse(readFileSync(root, 'utf8')) as { files: string[] };
     assert.ok(files.includes('docs/layerd-api.yaml'));
+  });
+
+  describe('for events', () => {
+    const validate = ajv.compile({ $ref: 'layerd#/components/schemas/EventsFrame' });
+    const { parameters, responses } = definition.paths[EVENTS]?.['get'] ?? { parameters: [], responses: {} };
+
+    it('send frames as docs/layerd-api.yaml says, one of each kind', async () => {
+      for (let count = 0; count < 3; count += 1) {
+        api.events.append({ type: 'layer', action: 'create', actor: 'a', attributes: { b: 'c' } });
+      }
+      const { newest } = api.events.retention();
+      api.store.db.run('DELETE FROM event WHERE seq < ?', newest);
+      const socket = new WebSocket(`ws+unix://${api.socket}:/v1.56${EVENTS}?cursor=${newest - 2}`);
+      const frames: string[] = [];
+      for await (const [data] of on(socket, 'message', { close: ['close'] }) as AsyncIterable<[Buffer]>) {
+        frames.push(data.toString());
+        if (frames.length === 3) socket.send('{"filters":{"event":["pull"]}}');
+        if (frames.length === 4) socket.terminate();
+      }
+      // The one kind that takes 30 seconds to come.
+      frames.push(noticeMessage({ kind: 'bookmark', seq: newest }));
+      for (const frame of frames)
+        assert.ok(validate(JSON.parse(frame)), `${frame}\n${ajv.errorsText(validate.errors)}`);
+      assert.deepEqual(
+        frames.map((frame) => /^\{"(\w+)"/.exec(frame)?.[1]),
+        ['hello', 'gap', 'Type', 'filters', 'bookmark'],
+      );
+      assert.ok(!validate({ nothing: 1 }));
+    });
+
+    it('have a reference of every close code, parameter and status', async () => {
+      const { description = '' } = definition.paths[EVENTS]?.['get'] ?? {};
+      for (const code of Object.values(CloseCode)) assert.ok(description.includes(`| ${code} |`), String(code));
+      assert.deepEqual(
+        parameters?.map(({ name }) => name),
+        ['cursor', 'since', 'until', 'filters', 'progress', 'Last-Event-ID'],
+      );
+      for (const [query, status] of [
+        ['cursor=x', 400],
+        ['cursor=999999', 409],
+        ['progress=1', 501],
+      ] as const) {
+        await request(api.url).get(`/v1.56${EVENTS}?${query}`).expect(status);
+        assert.ok(responses[String(status)] !== undefined);
+      }
+    });
   });
 
   for (const path of Object.keys(definition.paths).filter((path) => hasJson(definition.paths[path]?.['get']))) {

@@ -98,6 +98,21 @@ describe('GET /layerd/events', () => {
       assert.deepEqual(await late.events(1), [6]);
     });
 
+    it('ends at a time, that has passed or is to come', async () => {
+      append();
+      append();
+      const past = open(`?cursor=0&until=${Date.now() / 1000 + 0.1}`);
+      assert.deepEqual(await past.events(2), [1, 2]);
+      const [code, reason] = await past.closed;
+      assert.deepEqual([code, reason.toString()], [1000, 'until has come']);
+      append();
+      // Of what is after it nothing is told, and nobody waits for more.
+      const before = open('?cursor=0&until=1');
+      assert.equal((await before.closed)[0], 1000);
+      assert.equal(before.frames.length, 1);
+      assert.equal(api.events.subscribers, 0);
+    });
+
     it('lets through what the filters do, and takes on others while it is open', async () => {
       const filters = (value: object): string => encodeURIComponent(JSON.stringify(value));
       append({ action: 'tag' });
@@ -207,9 +222,11 @@ describe('GET /layerd/events', () => {
     for (const [path, status, message] of [
       ['/layerd/events?cursor=x', 400, /parameter cursor: "x" is no sequence number/],
       ['/layerd/events?cursor=-1', 400, /is no sequence number/],
-      ['/layerd/events?cursor=9', 400, /cursor 9 is ahead of the log, whose newest event is 0/],
+      ['/layerd/events?cursor=9', 409, /cursor 9 is ahead of the log, whose newest event is 0/],
       ['/layerd/events?cursor=0&since=1h', 400, /cursor and since both/],
       ['/layerd/events?since=never', 400, /parameter since/],
+      ['/layerd/events?until=never', 400, /parameter until/],
+      ['/layerd/events?since=2&until=1', 400, /since "2" cannot be after until "1"/],
       ['/layerd/events?filters=x', 400, /not JSON/],
       ['/layerd/events?progress=1', 501, /progress of transfers is not served/],
       ['/v1.99/layerd/events', 400, /client version 1\.99 is too new/],
@@ -298,6 +315,12 @@ describe('GET /layerd/events', () => {
       assert.match(await until(response, /"seq":3/), /^retry: 1000\nid: 2\nevent: hello\n.*\n\nid: 3\n/);
     });
 
+    it('ends at a time', async () => {
+      append();
+      const said = await text(await listen(`?cursor=0&until=${Date.now() / 1000 + 0.1}`));
+      assert.match(said, /"seq":1\}\n\n$/);
+    });
+
     it('is refused where the client wants something else, or comes back with no ID', async () => {
       const other = await listen('', { Accept: 'text/html' });
       assert.equal(other.statusCode, 400);
@@ -320,7 +343,7 @@ describe('a subscription', () => {
     using store = new Store();
     const log = new EventLog({ db: store.db, limits: LIMITS });
     for (let count = 0; count < 600; count += 1) log.append({ type: 'image', action: 'pull', actor: 'a' });
-    const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push', idle: 30 });
+    const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push' }, 30);
     const abort = new AbortController();
     const deliveries = subscription.deliveries(abort.signal);
     assert.deepEqual((await deliveries.next()).value, { kind: 'bookmark', seq: 600 });

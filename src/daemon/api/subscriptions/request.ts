@@ -1,33 +1,28 @@
 import { LayerdError } from '../../../protocol/errors.ts';
 import { parseFilters } from '../../images/filters.ts';
 import type { EventFilter } from '../../events/log.ts';
-import { EVENT_FILTERS, eventFilter } from '../events.ts';
+import { EVENT_FILTERS, eventFilter, requireOrder } from '../events.ts';
 import { quote, time } from '../parameters.ts';
-import type { SubscribedLog } from './subscription.ts';
-
-/** Where a subscriber begins, and what it wants. */
-export interface SubscriptionRequest {
-  /** The sequence number after which to begin. */
-  readonly place: number;
-  readonly filter: EventFilter | undefined;
-}
+import type { SubscribedLog, SubscriptionRequest } from './subscription.ts';
 
 const SEQUENCE = /^\d{1,15}$/;
 
 /**
  * Reads what a subscriber asks for: `cursor`, a sequence number to go on after, 0 for all there is; or `since`, a time; or
- * neither, for what happens from now on; and `filters`. `lastId` is what a browser sends of itself when it comes back.
- * Throws `invalid`.
+ * neither, for what happens from now on; `until`, a time to end at; and `filters`. `lastId` is what a browser sends of itself when it comes back.
+ * Throws `invalid`, and `conflict` where the log does not reach as far as the cursor.
  */
 export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, lastId?: string): SubscriptionRequest {
   const filter = filterOf(query.get('filters') ?? '');
   const cursor = lastId ?? query.get('cursor') ?? '';
   const since = time(query, 'since');
+  const until = time(query, 'until');
   // A browser that comes back does so with the parameters that it began with.
   if (cursor !== '' && since !== undefined && lastId === undefined) {
     throw new LayerdError('invalid', 'conflicting options: cursor and since both say where to begin; give one of them');
   }
-  if (cursor === '') return { place: since === undefined ? log.end : log.before(since), filter };
+  requireOrder(query, since, until);
+  if (cursor === '') return { place: since === undefined ? log.end : log.before(since), filter, until };
   if (!SEQUENCE.test(cursor)) {
     const name = lastId === undefined ? 'parameter cursor' : 'header Last-Event-ID';
     throw new LayerdError(
@@ -38,11 +33,11 @@ export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, 
   const place = Number(cursor);
   if (place > log.end) {
     throw new LayerdError(
-      'invalid',
+      'conflict',
       `cursor ${place} is ahead of the log, whose newest event is ${log.end}: it is of another daemon, or of metadata that were replaced; begin anew with cursor=0`,
     );
   }
-  return { place, filter };
+  return { place, filter, until };
 }
 
 /** The filter that the JSON of `filters` means; undefined where it lets everything through. */

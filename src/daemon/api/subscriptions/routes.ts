@@ -1,15 +1,15 @@
 import type { Router } from 'express';
+import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import { LayerdError, messageOf } from '../../../protocol/errors.ts';
 import { newRouter, serve, type Call } from '../call.ts';
 import { negotiate } from '../media-type.ts';
 import { flag } from '../parameters.ts';
 import type { ApiParts } from '../parts.ts';
 import type { Upgrades } from '../upgrades.ts';
-import type { Hello } from './messages.ts';
 import { subscriptionRequest } from './request.ts';
 import { serveServerSentEvents } from './server-sent.ts';
 import { Subscription } from './subscription.ts';
-import { CloseCode, Frames, WebSocketSubscriber } from './websocket.ts';
+import { Frames, WebSocketSubscriber } from './websocket.ts';
 
 const EVENT_STREAM = 'text/event-stream';
 const NOTHING = '';
@@ -35,7 +35,7 @@ export function subscriptionRoutes(
       }
       const lastId = isSocket ? undefined : lastEventId(call);
       const request = subscriptionRequest(call.query, events, lastId);
-      const hello: Hello = {
+      const hello: EventsHello = {
         ...events.retention(),
         cursor: request.place,
         id: parts.storeId,

@@ -1,6 +1,7 @@
+import type { EventsHello } from '../../../protocol/event.ts';
 import type { Call } from '../call.ts';
 import { drained } from '../events.ts';
-import { eventMessage, noticeMessage, type Hello } from './messages.ts';
+import { eventMessage, noticeMessage } from './messages.ts';
 import type { Subscription } from './subscription.ts';
 
 /** How soon a browser comes back when its connection ends, in milliseconds. */
@@ -10,7 +11,7 @@ const RETRY_MILLISECONDS = 1000;
  * Answers with server-sent events (HTML standard, 9.2): the sequence number of an event is its `id`, with which a browser
  * comes back of itself; what is no event of the log has a name, and a place to come back to.
  */
-export async function serveServerSentEvents(call: Call, subscription: Subscription, hello: Hello): Promise<void> {
+export async function serveServerSentEvents(call: Call, subscription: Subscription, hello: EventsHello): Promise<void> {
   const { response, signal } = call;
   response.setHeader('Content-Type', 'text/event-stream');
   response.setHeader('Cache-Control', 'no-store');

@@ -4,6 +4,15 @@ import type { EventFilter, EventLog } from '../../events/log.ts';
 /** The parts of the log that a subscription reads. */
 export type SubscribedLog = Pick<EventLog, 'page' | 'end' | 'before' | 'appended' | 'retention' | 'closed' | 'attend'>;
 
+/** Where a subscriber begins, what it wants, and until when. */
+export interface SubscriptionRequest {
+  /** The sequence number after which to begin. */
+  readonly place: number;
+  readonly filter?: EventFilter | undefined;
+  /** Unix nanoseconds: it ends there. */
+  readonly until?: bigint | undefined;
+}
+
 /** How long a subscriber whom nothing concerns goes without a word, in milliseconds. */
 export const IDLE_MILLISECONDS = 30_000;
 
@@ -29,18 +38,26 @@ export type Delivery =
 export class Subscription {
   readonly #log: SubscribedLog;
   readonly #idle: number;
+  readonly #until: bigint | undefined;
   #place: number;
   #filter: EventFilter | undefined;
   #hasNewFilter = false;
   #wake: AbortController | undefined;
   #toldAt = performance.now();
+  #isOver = false;
 
-  /** `place`: the sequence number after which to begin. `idle`: milliseconds between bookmarks. */
-  constructor(log: SubscribedLog, options: { place: number; filter: EventFilter | undefined; idle?: number }) {
+  /** `idle`: milliseconds between bookmarks. */
+  constructor(log: SubscribedLog, { place, filter, until }: SubscriptionRequest, idle = IDLE_MILLISECONDS) {
     this.#log = log;
-    this.#place = options.place;
-    this.#filter = options.filter;
-    this.#idle = options.idle ?? IDLE_MILLISECONDS;
+    this.#place = place;
+    this.#filter = filter;
+    this.#until = until;
+    this.#idle = idle;
+  }
+
+  /** Whether everything up to its end was delivered. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** Takes on another filter, for all that was not delivered yet. */
@@ -50,13 +67,13 @@ export class Subscription {
     this.#wake?.abort();
   }
 
-  /** Everything from its place on, until the signal is aborted or the daemon stops. */
+  /** Everything from its place on, until its end has come, the signal is aborted or the daemon stops. */
   async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
     using _counted = this.#log.attend();
     while (!signal.aborted) {
       const delivery = this.#next();
       // Its last events too, which tell of the stop.
-      if (delivery === undefined && this.#log.closed) return;
+      if (delivery === undefined && (this.#isOver || this.#log.closed)) return;
       if (delivery === undefined) await this.#rest(signal);
       else {
         this.#toldAt = performance.now();
@@ -71,6 +88,9 @@ export class Subscription {
       this.#hasNewFilter = false;
       return { kind: 'filters', seq: this.#place };
     }
+    const until = this.#until;
+    // Looked at before the log is, so that nothing that was appended up to then is missed.
+    const hasPassed = until !== undefined && unixNanos() > until;
     const page = this.#log.page(this.#place);
     if (page === undefined) {
       const gap = { kind: 'gap', from: this.#place + 1, to: this.#log.retention().oldest - 1 } as const;
@@ -79,18 +99,24 @@ export class Subscription {
     }
     this.#place = page.last;
     const filter = this.#filter;
-    const events = filter === undefined ? page.events : page.events.filter((event) => filter(event));
+    const within = until === undefined ? page.events : page.events.filter(({ time }) => time <= until);
+    if (hasPassed && within.length === 0) {
+      this.#isOver = true;
+      return undefined;
+    }
+    const events = filter === undefined ? within : within.filter((event) => filter(event));
     if (events.length > 0) return { kind: 'events', events, last: page.last };
     if (performance.now() < this.#toldAt + this.#idle) return undefined;
     return { kind: 'bookmark', seq: this.#place };
   }
 
-  /** Waits for something to be appended, for another filter, or for the time of the next bookmark. */
+  /** Waits for something to be appended, for another filter, or for the time of the next bookmark or of the end. */
   async #rest(signal: AbortSignal): Promise<void> {
     const wake = new AbortController();
     this.#wake = wake;
-    const remaining = Math.max(0, this.#toldAt + this.#idle - performance.now());
-    const timer = setTimeout(() => wake.abort(), remaining);
+    const toBookmark = this.#toldAt + this.#idle - performance.now();
+    const toEnd = this.#until === undefined ? Infinity : Number((this.#until - unixNanos()) / 1_000_000n) + 1;
+    const timer = setTimeout(() => wake.abort(), Math.max(0, Math.min(toBookmark, toEnd)));
     const stop = (): void => wake.abort();
     signal.addEventListener('abort', stop);
     try {
@@ -104,3 +130,5 @@ export class Subscription {
     }
   }
 }
+
+const unixNanos = (): bigint => BigInt(Date.now()) * 1_000_000n;

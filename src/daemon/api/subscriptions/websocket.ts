@@ -1,22 +1,11 @@
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { isKind, LayerdError, messageOf } from '../../../protocol/errors.ts';
+import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import type { Event } from '../../events/event.ts';
-import { eventMessage, noticeMessage, type Hello } from './messages.ts';
+import { eventMessage, noticeMessage } from './messages.ts';
 import { filterOf } from './request.ts';
 import type { Subscription } from './subscription.ts';
-
-/** Close codes (RFC 6455, 7.4.1). A client that means to go on opens a new connection with its last sequence number. */
-export const CloseCode = {
-  /** The daemon stops. */
-  goingAway: 1001,
-  /** The client sent a binary message. */
-  unsupported: 1003,
-  /** The client sent a message that means nothing here; the reason says why. */
-  refused: 1008,
-  /** The daemon failed; its log says how. */
-  failed: 1011,
-} as const;
 
 /** How often a client is pinged, in milliseconds. */
 const PING_MILLISECONDS = 30_000;
@@ -74,7 +63,7 @@ export class WebSocketSubscriber {
   }
 
   /** Serves it until it goes away or the daemon stops. */
-  async run(hello: Hello): Promise<void> {
+  async run(hello: EventsHello): Promise<void> {
     const socket = this.#socket;
     socket.on('close', () => this.#closed.abort());
     // What breaks a connection, or the protocol, closes it too.
@@ -89,7 +78,9 @@ export class WebSocketSubscriber {
           delivery.kind === 'events' ? this.#frames.of(delivery.events) : textFrame(noticeMessage(delivery)),
         );
       }
-      if (!this.#closed.signal.aborted) socket.close(CloseCode.goingAway, 'the daemon is shutting down');
+      if (this.#closed.signal.aborted) return;
+      if (this.#subscription.isOver) socket.close(CloseCode.done, 'until has come');
+      else socket.close(CloseCode.goingAway, 'the daemon is shutting down');
     } finally {
       clearInterval(timer);
     }
@@ -115,15 +106,21 @@ export class WebSocketSubscriber {
   /** Takes a message of the client, of which there is one: `{"filters": {…}}`, for what comes from now on. */
   #take(data: Buffer, isBinary: boolean): void {
     if (isBinary) {
-      this.#socket.close(CloseCode.unsupported, 'messages are JSON text');
+      this.#refuse(CloseCode.unsupported, 'messages are JSON text');
       return;
     }
     try {
       this.#subscription.change(filterOf(filtersIn(data.toString())));
     } catch (error) {
       if (!isKind(error, 'invalid')) throw error;
-      this.#socket.close(CloseCode.refused, fit(messageOf(error)));
+      this.#refuse(CloseCode.refused, fit(messageOf(error)));
     }
+  }
+
+  #refuse(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+    // Nothing may follow a close frame (RFC 6455, 5.5.1), and what is written here goes past the library, which knows.
+    this.#closed.abort();
   }
 
   #ping(): void {
