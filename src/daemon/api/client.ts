@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { LayerdError } from '../../protocol/errors.ts';
-import { PRIORITIES } from '../transfers/demand.ts';
+import { isPriority, PRIORITIES } from '../transfers/demand.ts';
 import { quote } from './parameters.ts';
 
 /** A name that a client gives itself. */
@@ -39,7 +39,7 @@ function priorityOf({ headers }: IncomingMessage): number | undefined {
   const text = headers['x-layerd-priority'];
   if (typeof text !== 'string') return undefined;
   const value = /^[+-]?\d{1,3}$/.test(text) ? Number(text) : NaN;
-  if (value >= PRIORITIES.min && value <= PRIORITIES.max) return value;
+  if (isPriority(value)) return value;
   throw new LayerdError(
     'invalid',
     `header X-Layerd-Priority: ${quote(text)}: expected a whole number from ${PRIORITIES.min} to ${PRIORITIES.max}`,

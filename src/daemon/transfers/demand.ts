@@ -5,6 +5,10 @@ import { LayerdError } from '../../protocol/errors.ts';
 /** Priorities go from here to there, in whole numbers; a higher one goes first. */
 export const PRIORITIES = { min: -100, max: 100 };
 
+/** Whether it is one that there is. */
+export const isPriority = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= PRIORITIES.min && value <= PRIORITIES.max;
+
 /** Characters of an identifier: enough to be typed, and never twice among what is under way. */
 const ID_LENGTH = 12;
 

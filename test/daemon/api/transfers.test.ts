@@ -105,4 +105,77 @@ describe('transfers', () => {
     }
     assert.equal(asked, undefined);
   });
+
+  describe('can be steered', () => {
+    const path = `/layerd/transfers/${DIGEST}`;
+
+    it('to pause, go on, and go before others', async () => {
+      const { interest } = begin();
+      await turn();
+      const paused = await request(api.url).patch(path).send({ paused: true, priority: 9 }).expect(200);
+      definition.check('PATCH', '/layerd/transfers/{digest}', 200, paused.body);
+      const [report] = paused.body as TransferReport[];
+      assert.deepEqual([report?.state, report?.priority], ['paused', 9]);
+      assert.equal(runs[0]?.control.signal.aborted, true);
+      await request(api.url).patch(path).send({ paused: false }).expect(200);
+      await turn();
+      runs[1]?.end();
+      await interest.done;
+    });
+
+    it('to end for all who wait', async () => {
+      const { interest } = begin();
+      await turn();
+      const ended = assert.rejects(interest.done, { kind: 'cancelled', message: /redis:7.*cancelled through the API/ });
+      await request(api.url).delete(path).expect(204);
+      await ended;
+      assert.deepEqual(await list(), []);
+    });
+
+    it('by pull', async () => {
+      const { demand } = begin();
+      const answer = await request(api.url).patch(`/layerd/pulls/${demand.id}`).send({ priority: -3 }).expect(200);
+      definition.check('PATCH', '/layerd/pulls/{id}', 200, answer.body);
+      assert.equal((await list())[0]?.priority, -3);
+      await request(api.url).delete(`/layerd/pulls/${demand.id}`).expect(204);
+      assert.equal(demand.signal.aborted, true);
+      for (const method of ['patch', 'delete'] as const) {
+        const { text } = await request(api.url)[method]('/layerd/pulls/nope').send({ priority: 1 }).expect(404);
+        assert.match(text, /no pull, push or copy nope is under way/);
+      }
+    });
+
+    it('only by what there is, and not at all by half', async () => {
+      begin();
+      const pulled = `/layerd/pulls/${api.demands.all()[0]?.id ?? ''}`;
+      for (const [target, body, said] of [
+        [path, { paused: true, priority: 101 }, /field priority: expected a whole number from -100 to 100/],
+        [path, { paused: true, priority: '5' }, /field priority/],
+        [path, { paused: 'yes', priority: 5 }, /field paused: expected true or false/],
+        [path, { paused: true, speed: 5 }, /speed.*: unknown; expected priority or paused/],
+        [path, {}, /expected a JSON object with priority or paused/],
+        [path, [], /expected a JSON object/],
+        [pulled, { paused: true }, /paused.*: unknown; expected priority/],
+        [pulled, { priority: 1.5 }, /field priority/],
+        ['/layerd/transfers/sha256:12', { paused: true }, /is no digest/],
+      ] as const) {
+        const { text } = await request(api.url).patch(target).send(body).expect(400);
+        assert.match(text, said);
+      }
+      await request(api.url).patch(path).set('Content-Type', 'application/json').send('{"paused":').expect(400);
+      await request(api.url)
+        .patch(path)
+        .send({ paused: 'x'.repeat(5000) })
+        .expect(400);
+      await request(api.url).delete('/layerd/transfers/sha256:12').expect(400);
+      const [report] = await list();
+      assert.deepEqual([report?.state, report?.priority], ['downloading', 0]);
+      const other = `/layerd/transfers/sha256:${'b'.repeat(64)}`;
+      assert.match(
+        (await request(api.url).patch(other).send({ paused: true }).expect(404)).text,
+        /no transfer of sha256/,
+      );
+      await request(api.url).delete(other).expect(404);
+    });
+  });
 });
