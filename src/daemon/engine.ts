@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { RegistryReport } from '../protocol/engine.ts';
 import { messageOf } from '../protocol/errors.ts';
+import { canonicalName } from '../protocol/reference.ts';
 import type { Handler } from './api/listeners.ts';
 import { createHandler } from './api/server.ts';
 import { SystemInfo } from './api/system-info.ts';
@@ -52,7 +53,9 @@ import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
 import type { Reserve } from './metadata/reserve.ts';
 import type { RegistryOptions } from './registry/registry.ts';
+import { Demands } from './transfers/demand.ts';
 import { TransferQueue } from './transfers/queue.ts';
+import { Transfers } from './transfers/transfers.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 
@@ -82,6 +85,7 @@ export class Engine {
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #uploads: UploadQueue;
+  readonly #steered: Transfers;
   readonly #registries: ReconfigurableRegistries;
   readonly #unpacker: Unpacker;
   readonly #loadUnpacker: Unpacker;
@@ -132,14 +136,20 @@ export class Engine {
     const fetcher = new Fetcher({ db, content, layers, unpacker, downloader, logger: log });
     const transfers = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
+      direction: 'download',
       work: (request, source, control) => fetcher.fetch(request, source, control),
+      repositoryOf: (_request, { repository }) => canonicalName(repository),
     });
     const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
     const uploads: UploadQueue = new TransferQueue({
+      direction: 'upload',
       concurrency: config.maxConcurrentUploads,
+      repositoryOf: ({ repository }) => canonicalName(repository),
       work: (request, source, control) => uploader.upload(request, source, control),
       keyOf: uploadKey,
     });
+    const demands = new Demands();
+    const steered = new Transfers({ queues: [transfers, uploads], demands });
     const layout = new LayoutIndex({
       db,
       root: dataRoot,
@@ -150,6 +160,7 @@ export class Engine {
       content,
       layers,
       transfers,
+      demands,
       log,
       unpack: (blob) => unpackStored({ content, layers, unpacker: loadUnpacker }, blob),
     });
@@ -164,6 +175,7 @@ export class Engine {
       leases,
       collector,
       transfers,
+      demands,
       fetcher,
       registries,
       store,
@@ -181,7 +193,7 @@ export class Engine {
       },
     });
     const pruner = new Pruner({ store, remover, content, leases, collector, events });
-    const pusher = new Pusher({ content, leases, collector, uploads, registries, store, events, host });
+    const pusher = new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host });
     const tagger = new Tagger({ store, events, onChange: () => layout.changed() });
     const saver = new Saver({ content, leases, collector, store, events });
     const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
@@ -189,8 +201,8 @@ export class Engine {
     const importer = new Importer({ ...intake, registries });
     const attestor = new Attestor({ content, leases, collector, store, host });
     const remote = new RemoteImages(registries);
-    const copier = new Copier({ leases, collector, uploads, registries, host });
-    const publisher = new Publisher({ leases, collector, uploads, registries });
+    const copier = new Copier({ leases, collector, uploads, registries, demands, host });
+    const publisher = new Publisher({ leases, collector, uploads, registries, demands });
     this.#events = events;
     this.#content = content;
     this.#layers = layers;
@@ -204,6 +216,7 @@ export class Engine {
     this.#importer = importer;
     this.#transfers = transfers;
     this.#uploads = uploads;
+    this.#steered = steered;
     this.#store = store;
     this.#layout = layout;
     const id = storeId(db);
@@ -247,6 +260,7 @@ export class Engine {
         registries,
         host,
       }),
+      transfers: steered,
       events,
       storeId: id,
       registries: {
@@ -307,6 +321,7 @@ export class Engine {
     this.#restorer.stop();
     this.#tell('stop');
     this.#events.close();
+    this.#steered.close();
     await Promise.all([this.#transfers.close(), this.#uploads.close()]);
   }
 

@@ -218,3 +218,71 @@ export interface PublishedManifest {
   /** Digests of the manifests that were brought over from other repositories first. */
   brought: Digest[];
 }
+
+/** Where a transfer stands, `GET /layerd/transfers`; the daemon's `TransferState` tells what each means. */
+export type TransferReportState =
+  | 'waiting'
+  | 'downloading'
+  | 'retrying'
+  | 'verifying'
+  | 'extracting'
+  | 'uploading'
+  | 'paused'
+  | 'done'
+  | 'failed'
+  | 'cancelled';
+
+/** A transfer that is waiting, running or paused, `GET /layerd/transfers`. */
+export interface TransferReport {
+  digest: Digest;
+  direction: 'download' | 'upload';
+  state: TransferReportState;
+  /** The repository that it comes from, or goes to, with its registry. */
+  repository: string;
+  /** The host that serves it, such as a mirror, or takes it, once that is known. */
+  host?: string;
+  /** Bytes in all, and of those the ones that are there. */
+  size: number;
+  received: number;
+  /** Bytes a second, over the last seconds. */
+  rate: number;
+  /** Until all has arrived, at that rate. */
+  secondsLeft?: number;
+  /** From -100 to 100; the highest waits the least. */
+  priority: number;
+  /** Connections that were begun for it. */
+  attempts: number;
+  lastError?: string;
+  /** Since when it is wanted (RFC 3339). */
+  since: string;
+  wantedBy: TransferWish[];
+}
+
+/** On whose behalf a transfer goes on. */
+export interface TransferWish {
+  /** Identifier of the pull, push or copy. */
+  id: string;
+  verb: DemandReport['verb'];
+  reference: string;
+  client: string;
+  since: string;
+}
+
+/** A line of `GET /layerd/transfers?watch=1`: a transfer as it is now, or how many ended that a slow reader was not told of. */
+export type TransferUpdate = TransferReport | { missed: number };
+
+/** A pull, push or copy under way, `GET /layerd/pulls`. */
+export interface DemandReport {
+  id: string;
+  verb: 'pull' | 'push' | 'copy' | 'restore';
+  reference: string;
+  client: string;
+  since: string;
+  priority: number;
+  /** Bytes of all its transfers so far, and of those the ones that are there. */
+  size: number;
+  received: number;
+  rate: number;
+  secondsLeft?: number;
+  transfers: { digest: Digest; state: TransferReportState }[];
+}

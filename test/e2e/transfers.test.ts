@@ -4,12 +4,20 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { hexOf, shortId } from '../../src/protocol/digest.ts';
 import type { Manifest } from '../../src/protocol/oci.ts';
-import type { Daemon } from '../support/daemon.ts';
+import type { ApiResponse, Daemon } from '../support/daemon.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
 import { needs, type Outcome } from '../support/process.ts';
 import { startRegistry } from '../support/registry.ts';
 import { startProxy, type Seen } from '../support/proxy.ts';
-import { assertStoreHolds, beginPull, failed, startStack, succeeded, type Stack } from '../support/stack.ts';
+import {
+  assertStoreHolds,
+  beginPull,
+  failed,
+  startStack,
+  succeeded,
+  untilArriving,
+  type Stack,
+} from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
 const BIG = 3 * MIB;
@@ -124,6 +132,33 @@ describe('transfers', { skip: SKIP }, () => {
     assert.ok(bytesOf(big) < big.bytes.length);
     await assertStoreHolds(stack.daemon.dataRoot, pushed);
     await remove('gone:1');
+  });
+
+  it('can be paused, go on where they were, and be cancelled for whoever waits', async () => {
+    const big = await bulk('steered', BIG);
+    const pushed = await stack.push('steered:1', image({ layers: [big] }));
+    const path = `/layerd/transfers/${big.digest}`;
+    const paused = (is: boolean): Promise<ApiResponse> =>
+      stack.daemon.request(path, { method: 'PATCH', body: JSON.stringify({ paused: is }) });
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    const waiting = pull('steered:1');
+    await untilArriving(stack.daemon, big);
+    assert.match((await paused(true)).body, /"state":"paused"/);
+    await stack.proxy.until('the connection to end', (seen) =>
+      seen.every(({ path, end }) => !only(big).test(path) || end !== 'open'),
+    );
+    stack.proxy.reset();
+    stack.proxy.inject({ path: only(big), stallAfter: MIB });
+    assert.equal((await paused(false)).status, 200);
+    await stack.proxy.until('it to go on', (seen) => seen.some(({ bytes }) => bytes === MIB));
+    assert.ok(offsets(stack.proxy.blobRequests(big.digest)).every((offset) => offset > 0));
+    assert.equal((await stack.daemon.request(path, { method: 'DELETE' })).status, 204);
+    assert.match(failed(await waiting), /steered:1\) was cancelled through the API; ask again to resume it/);
+    stack.proxy.reset();
+    succeeded(await pull('steered:1'));
+    assert.ok(offsets(stack.proxy.blobRequests(big.digest)).every((offset) => offset > 0));
+    await assertStoreHolds(stack.daemon.dataRoot, pushed);
+    await remove('steered:1');
   });
 
   it('go on from there also when the registry once did not find the image in between', async () => {

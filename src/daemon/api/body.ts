@@ -17,3 +17,15 @@ export async function readBody(request: IncomingMessage, limit: number): Promise
   finished(request, { writable: false }).then(() => whole.resolve(Buffer.concat(chunks)), whole.reject);
   return whole.promise;
 }
+
+/** A JSON object; undefined for anything else. */
+export function parseFields(json: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

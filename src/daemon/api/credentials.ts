@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
 import { parseServerAddress } from '../../protocol/reference.ts';
 import type { Credentials } from '../registry/registry.ts';
-import { readBody } from './body.ts';
+import { parseFields, readBody } from './body.ts';
 
 /** Credentials in a body, in bytes: 64 KiB. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -77,18 +77,6 @@ export async function loginOf(request: IncomingMessage): Promise<Login> {
     return { registry: parseServerAddress(text(fields['serveraddress']) ?? ''), credentials };
   } catch (error) {
     throw new LayerdError('invalid', `field serveraddress: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-/** A JSON object; undefined for anything else. */
-function parseFields(json: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(json);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
   }
 }
 

@@ -36,7 +36,12 @@ export function refuseBrowsers(request: IncomingMessage, hostNames: readonly str
 }
 
 /** The operations that read the body of their request themselves. */
-const READERS: readonly RegExp[] = [/^POST \/images\/load$/, /^POST \/images\/create$/, /^PUT \/layerd\/manifests\//];
+const READERS: readonly RegExp[] = [
+  /^POST \/images\/load$/,
+  /^POST \/images\/create$/,
+  /^PUT \/layerd\/manifests\//,
+  /^PATCH \/layerd\/(transfers|pulls)\//,
+];
 
 /** Whether the operation reads the body of its request; `path` has neither version nor query. */
 export const readsBody = (method: string, path: string): boolean =>

@@ -14,6 +14,7 @@ import {
 } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
+import { wishOf } from './client.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { importImage } from './import.ts';
@@ -199,6 +200,7 @@ function pullRequest(call: Call): PullRequest {
     allPlatforms,
     platform: specifier === '' ? undefined : specifier,
     credentials: credentialsOf(call.request),
+    ...wishOf(call.request),
     signal: call.signal,
   };
 }
@@ -212,6 +214,7 @@ async function pushRequest(call: Call): Promise<PushRequest> {
     reference: tag === '' ? reference : named('tag', () => withTag(reference, tag)),
     platform: version < Since.pushPlatform ? undefined : platform(query, 'platform'),
     credentials: await pushCredentials(call.request),
+    ...wishOf(call.request),
     signal: call.signal,
   };
 }

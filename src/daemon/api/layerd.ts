@@ -4,6 +4,7 @@ import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
 import { parseReference, withDefaultTag, type Reference } from '../../protocol/reference.ts';
 import { readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
+import { wishOf } from './client.ts';
 import { credentialsOf } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { imageName } from './names.ts';
@@ -59,7 +60,8 @@ export function layerdRoutes({ images, registries, log }: Pick<ApiParts, 'images
       }
       const mediaType = request.headers['content-type'] ?? '';
       const credentials = credentialsOf(request);
-      const published = await images.publish({ reference, mediaType, bytes, from, credentials, signal });
+      const { client } = wishOf(request);
+      const published = await images.publish({ reference, mediaType, bytes, from, credentials, client, signal });
       response.setHeader('Docker-Content-Digest', published.digest);
       call.json(published, 201);
     }),
@@ -74,6 +76,7 @@ export function layerdRoutes({ images, registries, log }: Pick<ApiParts, 'images
         platform: platform(query, 'platform'),
         fromCredentials: credentialsOf(request, 'x-registry-auth-from'),
         toCredentials: credentialsOf(request, 'x-registry-auth-to'),
+        ...wishOf(request),
         signal,
       };
       return streamed(call, log, (progress) => images.copy(copy, progress));

@@ -29,6 +29,8 @@ import type { ReferrersRequest } from '../images/referrers.ts';
 import type { SearchRequest } from '../images/search.ts';
 import type { Usage } from '../images/usage.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { Transfers } from '../transfers/transfers.ts';
+import type { Wish } from './client.ts';
 import type { SubscribedLog } from './subscriptions/subscription.ts';
 import type { EngineInfo } from './system-info.ts';
 
@@ -39,6 +41,7 @@ export interface ApiParts {
   readonly log: Log;
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  readonly transfers: TransferOperations;
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
   /** By the names of their endpoints. */
@@ -53,6 +56,12 @@ export interface ApiParts {
   /** Host names, besides IP addresses and names without a dot, by which a tcp listener without TLS may be addressed. */
   readonly hostNames: readonly string[];
 }
+
+/** What is under way between the daemon and registries: listed, watched and steered. */
+export type TransferOperations = Pick<
+  Transfers,
+  'list' | 'watch' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
+>;
 
 /** The daemon's log. */
 export interface Log {
@@ -113,7 +122,7 @@ export interface ImageOperations {
 /** The platform is as users write it: `os[/arch[/variant]]`; undefined for the host's. */
 export type ImportRequest = Omit<ImageImport, 'platform'> & { readonly platform: string | undefined };
 
-export interface PullRequest {
+export interface PullRequest extends Wish {
   /** Without tag and digest where {@link all} is set. */
   readonly reference: Reference;
   /** Neither a tag nor a digest was named: all tags. */

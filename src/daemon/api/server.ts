@@ -13,6 +13,7 @@ import { layerdRoutes } from './layerd.ts';
 import type { ApiParts } from './parts.ts';
 import type { Handler } from './listeners.ts';
 import { subscriptionRoutes } from './subscriptions/routes.ts';
+import { transferRoutes } from './transfers.ts';
 import { Upgrades } from './upgrades.ts';
 import { systemRoutes } from './system.ts';
 import { unservedError } from './unserved.ts';
@@ -44,6 +45,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(attestationRoutes(parts));
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
+  app.use(transferRoutes(parts));
   app.use(definitionRoutes());
   app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {

@@ -5,6 +5,7 @@ import { canonicalString, familiarString, withDefaultTag, type Reference } from 
 import type { GarbageCollector } from '../content/garbage.ts';
 import type { Leases } from '../content/leases.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
+import type { Demand, Demands } from '../transfers/demand.ts';
 import { remotePlatform } from './distribution.ts';
 import { choosePlatform, formatPlatform, provides } from './platform.ts';
 import type { ProgressSink } from './progress.ts';
@@ -18,6 +19,7 @@ export interface CopierParts {
   readonly collector: GarbageCollector;
   readonly uploads: UploadQueue;
   readonly registries: Registries;
+  readonly demands: Demands;
   readonly host: Platform;
 }
 
@@ -29,6 +31,8 @@ export interface CopyRequest {
   readonly platform?: Platform | undefined;
   readonly fromCredentials?: Credentials | undefined;
   readonly toCredentials?: Credentials | undefined;
+  readonly client: string;
+  readonly priority?: number | undefined;
   /** Aborted when the client goes away. Uploads that nobody else wants stop. */
   readonly signal: AbortSignal;
 }
@@ -42,7 +46,15 @@ export class Copier {
   }
 
   /** What the source's registry says of the request is thrown before the first line. */
-  async copy(request: CopyRequest, progress: ProgressSink): Promise<void> {
+  copy(request: CopyRequest, progress: ProgressSink): Promise<void> {
+    const { client, priority } = request;
+    const reference = familiarString(withDefaultTag(request.to));
+    return this.#parts.demands.during({ verb: 'copy', reference, client, priority }, request.signal, (demand, signal) =>
+      this.#copy({ ...request, signal }, demand, progress),
+    );
+  }
+
+  async #copy(request: CopyRequest, demand: Demand, progress: ProgressSink): Promise<void> {
     const { leases, collector, registries } = this.#parts;
     const { toCredentials: credentials, signal } = request;
     const from = withDefaultTag(request.from);
@@ -63,6 +75,7 @@ export class Copier {
         from: { repository: repositoryOf(from), credentials: request.fromCredentials },
         to: { repository, credentials },
         lease,
+        demand,
         progress,
       });
       await tree.below(document, signal);

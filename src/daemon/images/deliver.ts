@@ -2,6 +2,7 @@ import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import type { Delivery, Registries, Repository, RequestOptions } from '../registry/registry.ts';
+import type { Demand } from '../transfers/demand.ts';
 import type { BlobSource } from './download.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
 import { together } from './together.ts';
@@ -22,11 +23,13 @@ export interface Destination extends Pick<RequestOptions, 'credentials'> {
 export class BlobDeliverer {
   readonly #registries: Registries;
   readonly #uploads: UploadQueue;
+  readonly #demand: Demand;
   readonly #progress: ProgressSink;
 
-  constructor(parts: { registries: Registries; uploads: UploadQueue }, progress: ProgressSink) {
+  constructor(parts: { registries: Registries; uploads: UploadQueue }, demand: Demand, progress: ProgressSink) {
     this.#registries = parts.registries;
     this.#uploads = parts.uploads;
+    this.#demand = demand;
     this.#progress = progress;
   }
 
@@ -90,6 +93,7 @@ export class BlobDeliverer {
     const interest = this.#uploads.join(
       { digest, size, remaining: size, kind: lane, repository },
       { credentials, from },
+      this.#demand,
       (status) => bar?.update(status),
     );
     const release = (): void => void interest.release();

@@ -35,7 +35,9 @@ export interface DownloadOptions {
   readonly avoid: ReadonlySet<string>;
   /** Is told each host that serves the blob. */
   readonly served: Set<string>;
-  readonly update: (status: Partial<Pick<TransferStatus, 'state' | 'received' | 'attempts' | 'lastError'>>) => void;
+  readonly update: (
+    status: Partial<Pick<TransferStatus, 'state' | 'received' | 'attempts' | 'lastError' | 'host'>>,
+  ) => void;
 }
 
 /** Reads blobs from registries, over as many connections as it takes. */
@@ -76,6 +78,7 @@ export class Downloader {
       if (remote.size !== undefined && remote.size !== size)
         throw otherSize(remote.host, remote.size, { digest, size });
       served.add(remote.host);
+      update({ host: remote.host });
       try {
         for await (const chunk of skip(remote, received)) {
           yield chunk;

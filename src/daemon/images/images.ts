@@ -148,6 +148,8 @@ export class Images {
       readonly allPlatforms: boolean;
       readonly platform: string | undefined;
       readonly credentials: Credentials | undefined;
+      readonly client: string;
+      readonly priority: number | undefined;
       readonly signal: AbortSignal;
     },
     progress: ProgressSink,
@@ -159,6 +161,8 @@ export class Images {
         allPlatforms: request.allPlatforms,
         platform: this.#platform(request.platform),
         credentials: request.credentials,
+        client: request.client,
+        priority: request.priority,
         signal: request.signal,
       },
       progress,

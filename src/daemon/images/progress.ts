@@ -75,6 +75,9 @@ export class LayerProgress {
           `Retrying: ${lastError.length > REASON_LENGTH ? `${lastError.slice(0, REASON_LENGTH - 1)}…` : lastError}`,
         );
         break;
+      case 'paused':
+        this.say('Paused');
+        break;
       case 'verifying':
         this.say('Verifying Checksum');
         break;
@@ -86,6 +89,7 @@ export class LayerProgress {
       case 'uploading':
       case 'done':
       case 'failed':
+      case 'cancelled':
         break;
     }
   }

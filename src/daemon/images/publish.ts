@@ -8,6 +8,7 @@ import type { GarbageCollector } from '../content/garbage.ts';
 import type { Leases } from '../content/leases.ts';
 import { bareMediaType, isIndex, parseManifest, refuseUnknownType } from '../registry/manifest.ts';
 import type { Credentials, Registries, Repository } from '../registry/registry.ts';
+import type { Demands } from '../transfers/demand.ts';
 import { formatPlatform } from './platform.ts';
 import { manifestBlobs } from './pushable.ts';
 import { isForeign, TreeCopy } from './tree-copy.ts';
@@ -19,6 +20,7 @@ export interface PublisherParts {
   readonly collector: GarbageCollector;
   readonly uploads: UploadQueue;
   readonly registries: Registries;
+  readonly demands: Demands;
 }
 
 /** A manifest or index that a client has made. */
@@ -29,6 +31,7 @@ export interface PublishRequest {
   /** Where on the same registry manifests are that an index lists and its repository lacks: by their digests. */
   readonly from: readonly Reference[];
   readonly credentials: Credentials | undefined;
+  readonly client: string;
   readonly signal: AbortSignal;
 }
 
@@ -76,8 +79,8 @@ export class Publisher {
     sources: ReadonlyMap<Digest, Repository>,
     request: PublishRequest,
   ): Promise<Digest[]> {
-    const { registries, leases, collector } = this.#parts;
-    const { credentials, signal } = request;
+    const { registries, leases, collector, demands } = this.#parts;
+    const { credentials, client, signal } = request;
     const options = { credentials, signal };
     const absent: Descriptor[] = [];
     const distinct = new Map(index.manifests.map((child) => [child.digest, child]));
@@ -98,11 +101,14 @@ export class Publisher {
     }
     const lease = leases.acquire(`publish:${familiarString(request.reference)}`);
     try {
-      for (const { child, source } of routes) {
-        const from = { repository: source, credentials };
-        const to = { repository, credentials };
-        await new TreeCopy(this.#parts, { from, to, lease, progress: () => undefined }).child(child, signal);
-      }
+      const reference = familiarString(request.reference);
+      await demands.during({ verb: 'copy', reference, client }, signal, async (demand, stop) => {
+        for (const { child, source } of routes) {
+          const from = { repository: source, credentials };
+          const to = { repository, credentials };
+          await new TreeCopy(this.#parts, { from, to, lease, demand, progress: () => undefined }).child(child, stop);
+        }
+      });
     } finally {
       collector.collect(lease.release());
     }

@@ -9,6 +9,7 @@ import type { EventLog } from '../events/log.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
+import type { Demand, Demands } from '../transfers/demand.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
@@ -50,6 +51,7 @@ export interface PullerParts {
   readonly leases: Leases;
   readonly collector: GarbageCollector;
   readonly transfers: TransferQueue<BlobSource>;
+  readonly demands: Demands;
   readonly fetcher: Fetcher;
   readonly registries: Registries;
   readonly store: ImageStore;
@@ -71,6 +73,9 @@ export interface PullRequest {
   /** All that an index lists, for whatever platform. */
   readonly allPlatforms?: boolean;
   readonly credentials?: Credentials | undefined;
+  readonly client: string;
+  /** From -100 to 100, default 0; a higher one waits less. */
+  readonly priority?: number | undefined;
   /** Aborted when the client goes away. What has arrived by then stays, and the same pull resumes it. */
   readonly signal: AbortSignal;
 }
@@ -85,10 +90,14 @@ export class Puller {
 
   /** Pulls what was asked for. Resolves when the image is committed; `progress` is told the lines that clients show. */
   async pull(request: PullRequest, progress: ProgressSink): Promise<void> {
-    const { reference, allTags } = request;
+    const { reference, allTags, client, priority } = request;
     const shown = allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
     try {
-      const updated = await this.#pull(request, progress);
+      const updated = await this.#parts.demands.during(
+        { verb: 'pull', reference: shown, client, priority },
+        request.signal,
+        (demand, signal) => this.#pull({ ...request, signal }, demand, progress),
+      );
       progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
     } catch (error) {
       this.#parts.log.info('a pull failed', { reference: shown, reason: messageOf(error) });
@@ -97,15 +106,17 @@ export class Puller {
   }
 
   /** Whether anything changed. */
-  async #pull(request: PullRequest, progress: ProgressSink): Promise<boolean> {
+  async #pull(request: PullRequest, demand: Demand, progress: ProgressSink): Promise<boolean> {
     const { reference, credentials, signal } = request;
     const repository: Repository = { registry: reference.registry, path: reference.path };
-    if (request.allTags !== true) return this.#pullOne(request, repository, withDefaultTag(reference), progress);
+    if (request.allTags !== true) {
+      return this.#pullOne(request, repository, withDefaultTag(reference), demand, progress);
+    }
     let found = false;
     let updated = false;
     for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
       found = true;
-      updated = (await this.#pullOne(request, repository, withTag(reference, tag), progress)) || updated;
+      updated = (await this.#pullOne(request, repository, withTag(reference, tag), demand, progress)) || updated;
     }
     if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
     return updated;
@@ -116,13 +127,14 @@ export class Puller {
     request: PullRequest,
     repository: Repository,
     reference: Reference,
+    demand: Demand,
     progress: ProgressSink,
   ): Promise<boolean> {
     const { leases } = this.#parts;
     const platform = request.platform === undefined ? '' : formatPlatform(request.platform);
     const lease = leases.acquire(`pull:${familiarString(reference)}:${request.allPlatforms === true ? '*' : platform}`);
     try {
-      const changed = await new Pull(this.#parts, request, repository, reference, lease, progress).run();
+      const changed = await new Pull(this.#parts, request, { repository, reference, lease, demand, progress }).run();
       progress({ status: `Digest: ${changed.target}` });
       return changed.changed;
     } catch (error) {
@@ -147,6 +159,15 @@ function isBeyondResume(error: unknown): boolean {
   return isKind(error, 'corrupt') || isKind(error, 'invalid') || isKind(error, 'not-found');
 }
 
+/** What one reference of a pull is, and goes with. */
+interface PullContext {
+  readonly repository: Repository;
+  readonly reference: Reference;
+  readonly lease: Lease;
+  readonly demand: Demand;
+  readonly progress: ProgressSink;
+}
+
 /** One reference on its way into the store. */
 class Pull {
   readonly #parts: PullerParts;
@@ -154,22 +175,21 @@ class Pull {
   readonly #repository: Repository;
   readonly #reference: Reference;
   readonly #lease: Lease;
+  readonly #demand: Demand;
   readonly #progress: ProgressSink;
   readonly #source: BlobSource;
 
   constructor(
     parts: PullerParts,
     request: PullRequest,
-    repository: Repository,
-    reference: Reference,
-    lease: Lease,
-    progress: ProgressSink,
+    { repository, reference, lease, demand, progress }: PullContext,
   ) {
     this.#parts = parts;
     this.#request = request;
     this.#repository = repository;
     this.#reference = reference;
     this.#lease = lease;
+    this.#demand = demand;
     this.#progress = progress;
     this.#source = { repository, credentials: request.credentials };
   }
@@ -329,7 +349,7 @@ class Pull {
       signal.throwIfAborted();
       const request = { digest, size, remaining, kind };
       let total = size;
-      const interest = transfers.join(request, this.#source, (status) => {
+      const interest = transfers.join(request, this.#source, this.#demand, (status) => {
         ({ total } = status);
         bar?.update(status);
       });

@@ -7,6 +7,7 @@ import type { Lease, Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Credentials, Registries, Repository } from '../registry/registry.ts';
+import type { Demand, Demands } from '../transfers/demand.ts';
 import { BlobDeliverer } from './deliver.ts';
 import { formatPlatform, only } from './platform.ts';
 import type { ProgressSink } from './progress.ts';
@@ -22,6 +23,7 @@ export interface PusherParts {
   readonly uploads: UploadQueue;
   readonly registries: Registries;
   readonly store: ImageStore;
+  readonly demands: Demands;
   readonly events: { append(event: NewEvent): unknown };
   /** The platform that stands for an image of which not all platforms are stored. */
   readonly host: Platform;
@@ -34,6 +36,8 @@ export interface PushRequest {
   /** Only the manifest for this platform. */
   readonly platform?: Platform | undefined;
   readonly credentials?: Credentials | undefined;
+  readonly client: string;
+  readonly priority?: number | undefined;
   /** Aborted when the client goes away. Uploads that nobody else wants stop. */
   readonly signal: AbortSignal;
 }
@@ -51,12 +55,22 @@ export class Pusher {
    * registry says, after it.
    */
   async push(request: PushRequest, progress: ProgressSink): Promise<void> {
-    const { leases, collector } = this.#parts;
+    const { client, priority } = request;
     const images = this.#find(request);
+    await this.#parts.demands.during(
+      { verb: 'push', reference: familiarString(request.reference), client, priority },
+      request.signal,
+      (demand, signal) => this.#push({ ...request, signal }, images, demand, progress),
+    );
+  }
+
+  async #push(request: PushRequest, images: readonly Pushed[], demand: Demand, progress: ProgressSink): Promise<void> {
+    const { leases, collector } = this.#parts;
     const lease = leases.acquire(`push:${familiarString(request.reference)}`);
     try {
       const pushes: Push[] = [];
-      for (const image of images) pushes.push(await Push.prepare(this.#parts, request, image, lease, progress));
+      for (const image of images)
+        pushes.push(await Push.prepare(this.#parts, request, image, { lease, demand, progress }));
       progress({ status: `The push refers to repository [${canonicalName(request.reference)}]` });
       for (const push of pushes) await push.run();
     } finally {
@@ -102,6 +116,13 @@ interface Pushed {
   readonly only: ManifestRow | undefined;
 }
 
+/** What the tags of one push share. */
+interface PushContext {
+  readonly lease: Lease;
+  readonly demand: Demand;
+  readonly progress: ProgressSink;
+}
+
 /** One tag on its way to its registry. */
 class Push {
   readonly #parts: PusherParts;
@@ -109,6 +130,7 @@ class Push {
   readonly #pushed: Pushed;
   readonly #repository: Repository;
   readonly #lease: Lease;
+  readonly #demand: Demand;
   readonly #progress: ProgressSink;
   #content: Pushable;
 
@@ -117,8 +139,7 @@ class Push {
     request: PushRequest,
     pushed: Pushed,
     content: Pushable,
-    lease: Lease,
-    progress: ProgressSink,
+    { lease, demand, progress }: PushContext,
   ) {
     this.#parts = parts;
     this.#request = request;
@@ -126,23 +147,18 @@ class Push {
     this.#repository = { registry: pushed.reference.registry, path: pushed.reference.path };
     this.#content = content;
     this.#lease = lease;
+    this.#demand = demand;
     this.#progress = progress;
   }
 
-  static async prepare(
-    parts: PusherParts,
-    request: PushRequest,
-    pushed: Pushed,
-    lease: Lease,
-    progress: ProgressSink,
-  ): Promise<Push> {
+  static async prepare(parts: PusherParts, request: PushRequest, pushed: Pushed, context: PushContext): Promise<Push> {
     const { image, only: chosen, reference } = pushed;
     const target = chosen === undefined ? descriptorOf(image) : rowDescriptor(chosen);
-    const content = await pushable(parts.content, lease, target);
+    const content = await pushable(parts.content, context.lease, target);
     if (content.documents.length === 0) {
       throw new LayerdError('not-found', `missing content: ${familiarString(reference)} is not completely stored`);
     }
-    return new Push(parts, request, pushed, content, lease, progress);
+    return new Push(parts, request, pushed, content, context);
   }
 
   async run(): Promise<void> {
@@ -153,7 +169,7 @@ class Push {
     }
     const { credentials, signal } = this.#request;
     const to = { repository: this.#repository, credentials };
-    await new BlobDeliverer(this.#parts, this.#progress).deliver(this.#content.blobs, to, { signal });
+    await new BlobDeliverer(this.#parts, this.#demand, this.#progress).deliver(this.#content.blobs, to, { signal });
     const target = await this.#putManifests();
     this.#commit(target.digest);
     const { digest, bytes } = target;

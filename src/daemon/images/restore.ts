@@ -6,6 +6,7 @@ import type { ContentStore } from '../content/store.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import { splitCanonicalName } from '../../protocol/reference.ts';
+import type { Demands } from '../transfers/demand.ts';
 import type { TransferQueue } from '../transfers/queue.ts';
 import type { BlobSource } from './download.ts';
 
@@ -27,6 +28,7 @@ export class Restorer {
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
   readonly #transfers: TransferQueue<BlobSource>;
+  readonly #demands: Demands;
   readonly #log: RestorerLog;
   readonly #unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
   readonly #bootId: () => string;
@@ -38,6 +40,7 @@ export class Restorer {
     content: ContentStore;
     layers: LayerStore;
     transfers: TransferQueue<BlobSource>;
+    demands: Demands;
     log: RestorerLog;
     /** Unpacks a stored blob that came from no registry, but in an archive. */
     unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
@@ -47,6 +50,7 @@ export class Restorer {
     this.#content = options.content;
     this.#layers = options.layers;
     this.#transfers = options.transfers;
+    this.#demands = options.demands;
     this.#log = options.log;
     this.#unpack = options.unpack;
     this.#bootId = options.bootId ?? (() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
@@ -85,7 +89,12 @@ export class Restorer {
         if (repository === null) await this.#unpack({ digest, size });
         else {
           const source = { repository: splitCanonicalName(repository), credentials: undefined };
-          await this.#transfers.join({ digest, size, remaining: 0, kind: 'layer' }, source, () => undefined).done;
+          using demand = this.#demands.begin({
+            verb: 'restore',
+            reference: `${repository}@${digest}`,
+            client: 'layerd',
+          });
+          await this.#transfers.join({ digest, size, remaining: 0, kind: 'layer' }, source, demand).done;
         }
         this.#log.info('restored a layer from its blob', { digest });
       } catch (error) {

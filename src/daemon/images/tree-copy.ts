@@ -7,6 +7,7 @@ import type { Descriptor, Manifest } from '../../protocol/oci.ts';
 import type { Lease } from '../content/leases.ts';
 import { isIndex, MAX_INDEX_DEPTH, parseManifest } from '../registry/manifest.ts';
 import type { Registries, RemoteManifest } from '../registry/registry.ts';
+import type { Demand } from '../transfers/demand.ts';
 import { BlobDeliverer, type Destination, type ManifestBlob } from './deliver.ts';
 import type { BlobSource } from './download.ts';
 import type { ProgressSink } from './progress.ts';
@@ -24,6 +25,8 @@ export interface CopyRoute {
   readonly to: Destination;
   /** Is given each digest before it is looked for in the store, from which blobs that are there are taken. */
   readonly lease: Lease;
+  /** On whose behalf. */
+  readonly demand: Demand;
   readonly progress: ProgressSink;
 }
 
@@ -40,7 +43,7 @@ export class TreeCopy {
 
   constructor(parts: { registries: Registries; uploads: UploadQueue }, route: CopyRoute) {
     this.#registries = parts.registries;
-    this.#deliverer = new BlobDeliverer(parts, route.progress);
+    this.#deliverer = new BlobDeliverer(parts, route.demand, route.progress);
     this.#route = route;
   }
 

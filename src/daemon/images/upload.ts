@@ -6,6 +6,7 @@ import type { ContentStore } from '../content/store.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Delivery, Registries, Repository, RequestOptions } from '../registry/registry.ts';
+import type { Candidate } from '../transfers/line.ts';
 import type { TransferControl, TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { otherSize, type BlobSource, type Downloader } from './download.ts';
 import { Relay } from './relay.ts';
@@ -46,7 +47,7 @@ export interface UploaderParts {
   readonly registries: Registries;
   readonly downloader: Downloader;
   /** The queue of downloads, whose limit counts for what is passed on from one registry to another, too. */
-  readonly downloads: { occupy(signal: AbortSignal): Promise<() => void> };
+  readonly downloads: { occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> };
 }
 
 /** The work of an upload: brings one blob into a repository, with as few bytes as it takes. */
@@ -61,7 +62,7 @@ export class Uploader {
   async upload(request: UploadRequest, source: UploadSource, control: TransferControl): Promise<Delivery> {
     const { db, content } = this.#parts;
     const { digest, size, repository } = request;
-    control.update({ state: 'uploading', received: 0 });
+    control.update({ state: 'uploading', received: 0, attempts: 1, host: repository.registry });
     const stored = content.get(digest);
     if (stored !== undefined && stored.size !== size) throw otherSize('the store', stored.size, request);
     const delivery =
@@ -88,7 +89,7 @@ export class Uploader {
         const relay = new Relay(downloader, request, from, { signal, avoid, served });
         const open = async function* (offset: number): AsyncGenerator<Uint8Array, void, undefined> {
           // Not before, since what is there or can be mounted is not downloaded.
-          place ??= downloads.occupy(signal);
+          place ??= downloads.occupy(control.candidate, signal);
           await place;
           yield* relay.open(offset);
         };

@@ -1,7 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
+import type { TransferReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
+import { secondsLeft, type Demand } from './demand.ts';
+import { WaitingLine, type Candidate, type LineOptions } from './line.ts';
+import { Rate } from './rate.ts';
 import type { TransferState, TransferStatus } from './transfer.ts';
 
 /** A transfer with this much or less to go, in bytes, goes before larger ones: it ends before they would notice. */
@@ -23,9 +27,11 @@ export interface TransferRequest {
 
 /** What the work on a transfer can say and must heed. */
 export interface TransferControl {
-  /** Aborted when nobody is left who wants the blob. */
+  /** Aborted when nobody is left who wants the blob, or when the transfer is paused. */
   readonly signal: AbortSignal;
-  update(status: Partial<Pick<TransferStatus, 'state' | 'received' | 'unpacked' | 'attempts' | 'lastError'>>): void;
+  /** On whose behalf, for whatever else has to wait for it. */
+  readonly candidate: Candidate;
+  update(status: Partial<Omit<TransferStatus, 'digest' | 'total'>>): void;
 }
 
 /** Moves the blob with one party's source until it is where it was to go. */
@@ -46,27 +52,65 @@ export interface Interest<Result = void> {
   release(): Promise<void>;
 }
 
+/** What a queue is made of. */
+export interface QueueOptions<Source, Request extends TransferRequest, Result> {
+  readonly direction: TransferReport['direction'];
+  /** Layers under way at once. */
+  readonly concurrency: number;
+  readonly work: TransferWork<Source, Request, Result>;
+  /** The repository, with its registry, that a party would have the blob from, or in. */
+  readonly repositoryOf: (request: Request, source: Source) => string;
+  /** What is the same for requests that one transfer answers; without it, the digest. */
+  readonly keyOf?: (request: Request) => string;
+}
+
+/** A transfer as those see it who watch or steer it. */
+export interface VisibleTransfer {
+  /** Tells it from all others of the daemon. */
+  readonly key: string;
+  readonly digest: Digest;
+  readonly direction: TransferReport['direction'];
+  /** Whether it is over, well or not. */
+  readonly ended: boolean;
+  /** Whether bytes move, or should. */
+  readonly isMoving: boolean;
+  report(): TransferReport;
+  /** Puts it at that priority, whatever those who want it have asked for. */
+  prioritize(priority: number): void;
+  /** Gives its place back; what has arrived stays. */
+  pause(): void;
+  resume(): void;
+  /** Ends it for all who want it. Resolves when nothing writes to the blob's files any more. */
+  cancel(): Promise<void>;
+}
+
+/** A queue as those see it who do not care what it moves. */
+export interface VisibleQueue {
+  /** Those that wait, run or are paused, in the order in which they were asked for. */
+  transfers(): VisibleTransfer[];
+  /** Is told of each change of a transfer, often; the result ends that. */
+  watch(listener: (transfer: VisibleTransfer) => void): () => void;
+}
+
 /**
  * The daemon's one queue in a direction, downloads or uploads, whoever asks: at most one transfer of the same thing, at
  * most `concurrency` layers under way. {@link TransferState} tells a transfer's life.
  */
-export class TransferQueue<Source, Request extends TransferRequest = TransferRequest, Result = void> {
-  readonly #work: TransferWork<Source, Request, Result>;
-  readonly #keyOf: (request: Request) => string;
-  readonly #lanes: { readonly bulk: PQueue; readonly document: PQueue };
+export class TransferQueue<
+  Source,
+  Request extends TransferRequest = TransferRequest,
+  Result = void,
+> implements VisibleQueue {
+  readonly #options: QueueOptions<Source, Request, Result>;
+  readonly #lanes: { readonly bulk: Lane; readonly document: Lane };
   readonly #transfers = new Map<string, Transfer<Source, Request, Result>>();
+  readonly #listeners = new Set<(transfer: VisibleTransfer) => void>();
 
-  /** `keyOf`: what is the same for requests that one transfer answers; without it, the digest. */
-  constructor(options: {
-    concurrency: number;
-    work: TransferWork<Source, Request, Result>;
-    keyOf?: (request: Request) => string;
-  }) {
-    this.#work = options.work;
-    this.#keyOf = options.keyOf ?? ((request) => request.digest);
+  constructor(options: QueueOptions<Source, Request, Result>) {
+    this.#options = options;
     this.#lanes = {
-      bulk: new PQueue({ concurrency: options.concurrency }),
-      document: new PQueue({ concurrency: DOCUMENT_LANE }),
+      bulk: new PQueue({ concurrency: options.concurrency, queueClass: WaitingLine }),
+      document: new PQueue({ concurrency: DOCUMENT_LANE, queueClass: WaitingLine }),
     };
   }
 
@@ -76,34 +120,51 @@ export class TransferQueue<Source, Request extends TransferRequest = TransferReq
   }
 
   /** Joins the transfer of a blob, starting it if there is none. `observe` is told the latest status, often. */
-  join(request: Request, source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
-    const key = this.#keyOf(request);
+  join(
+    request: Request,
+    source: Source,
+    demand: Demand,
+    observe: (status: TransferStatus) => void = () => undefined,
+  ): Interest<Result> {
+    const key = this.#options.keyOf?.(request) ?? request.digest;
     const present = this.#transfers.get(key);
-    if (present !== undefined && !present.stopped) return present.join(source, observe);
-    const transfer = new Transfer(request, this.#work, present?.ended);
+    if (present !== undefined && !present.stopped) return present.join(source, demand, observe);
+    const transfer: Transfer<Source, Request, Result> = new Transfer({
+      request,
+      key: `${this.#options.direction} ${key}`,
+      options: this.#options,
+      predecessor: present?.wound,
+      enqueue: () => this.#enqueue(key, transfer),
+      changed: () => {
+        for (const listener of this.#listeners) listener(transfer);
+      },
+      left: () => this.#forget(key, transfer),
+    });
     this.#transfers.set(key, transfer);
-    const priority = request.remaining <= NEARLY_COMPLETE_BYTES ? 1 : 0;
-    void this.#lanes[request.kind === 'document' ? 'document' : 'bulk']
-      .add(() => transfer.run(), { priority })
-      .then(() => {
-        // Only its own entry: once stopped, another transfer of the same may have taken its place.
-        if (this.#transfers.get(key) === transfer) this.#transfers.delete(key);
-      });
-    return transfer.join(source, observe);
+    return transfer.join(source, demand, observe);
+  }
+
+  transfers(): VisibleTransfer[] {
+    return [...this.#transfers.values()].filter(({ stopped }) => !stopped);
+  }
+
+  watch(listener: (transfer: VisibleTransfer) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /**
-   * Takes a place under the limit for the movement of a blob that is no transfer of this queue's. Call the result to give it
+   * Takes a place under the limit, on the candidate's behalf, for the movement of a blob that is no transfer of this queue's. Call the result to give it
    * back. Rejects with the signal's reason while it waits.
    */
-  async occupy(signal: AbortSignal): Promise<() => void> {
+  async occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> {
     const taken = Promise.withResolvers<undefined>();
     const left = Promise.withResolvers<undefined>();
     const occupied = async (): Promise<void> => {
       taken.resolve(undefined);
       await left.promise;
     };
-    this.#lanes.bulk.add(occupied, { signal }).catch(taken.reject);
+    this.#lanes.bulk.add(occupied, { signal, candidate }).catch(taken.reject);
     await taken.promise;
     return () => left.resolve(undefined);
   }
@@ -117,10 +178,24 @@ export class TransferQueue<Source, Request extends TransferRequest = TransferReq
     }
     await Promise.all(Object.values(this.#lanes).map((lane) => lane.onIdle()));
   }
+
+  async #enqueue(key: string, transfer: Transfer<Source, Request, Result>): Promise<void> {
+    await this.#lanes[transfer.isDocument ? 'document' : 'bulk'].add(() => transfer.run(), { candidate: transfer });
+    if (transfer.stopped) this.#forget(key, transfer);
+  }
+
+  /** Only its own entry: once stopped, another transfer of the same may have taken its place. */
+  #forget(key: string, transfer: Transfer<Source, Request, Result>): void {
+    if (this.#transfers.get(key) === transfer) this.#transfers.delete(key);
+  }
 }
+
+type Lane = PQueue<WaitingLine, LineOptions>;
 
 interface Party<Source, Result> {
   readonly source: Source;
+  readonly demand: Demand;
+  readonly since: string;
   readonly observe: (status: TransferStatus) => void;
   readonly resolve: (value: Result) => void;
   readonly reject: (error: unknown) => void;
@@ -130,94 +205,219 @@ interface Party<Source, Result> {
   failure?: Error;
 }
 
-class Transfer<Source, Request extends TransferRequest, Result> {
-  readonly #request: Request;
-  readonly #work: TransferWork<Source, Request, Result>;
-  readonly #abort = new AbortController();
+/** What a transfer is made of. */
+interface TransferParts<Source, Request extends TransferRequest, Result> {
+  readonly request: Request;
+  readonly key: string;
+  readonly options: QueueOptions<Source, Request, Result>;
+  /** End of a stopped transfer of the same, which still has the ingest's file open. */
+  readonly predecessor: Promise<void> | undefined;
+  /** Has {@link Transfer.run} called in its turn; resolves after it. */
+  readonly enqueue: () => Promise<void>;
+  /** Told of each change. */
+  readonly changed: () => void;
+  /** Told when it is over though it had no place in the queue. */
+  readonly left: () => void;
+}
+
+class Transfer<Source, Request extends TransferRequest, Result> implements VisibleTransfer, Candidate {
+  readonly key: string;
+  readonly #parts: TransferParts<Source, Request, Result>;
   readonly #parties = new Set<Party<Source, Result>>();
+  readonly #rate = new Rate();
+  readonly #since = new Date().toISOString();
+  /** Who came last, for what is told of it once nobody is left. */
+  #last: Party<Source, Result> | undefined;
   #status: TransferStatus;
-  readonly #predecessor: Promise<void>;
+  #priority: number | undefined;
+  #isBegun = false;
+  #paused = false;
+  #isStopped = false;
+  /** Whether it waits in the queue, or has a place there. */
+  #isQueued = false;
+  #attempt: AbortController | undefined;
   #running: Promise<void> | undefined;
 
-  /** `predecessor`: end of a stopped transfer of the same, which still has the ingest's file open. */
-  constructor(
-    request: Request,
-    work: TransferWork<Source, Request, Result>,
-    predecessor: Promise<void> = Promise.resolve(),
-  ) {
-    this.#request = request;
-    this.#work = work;
-    this.#predecessor = predecessor;
-    this.#status = {
-      digest: request.digest,
-      state: 'waiting',
-      received: request.size - request.remaining,
-      unpacked: 0,
-      total: request.size,
-      attempts: 0,
-    };
+  constructor(parts: TransferParts<Source, Request, Result>) {
+    this.#parts = parts;
+    this.key = parts.key;
+    const { digest, size, remaining } = parts.request;
+    this.#status = { digest, state: 'waiting', received: size - remaining, unpacked: 0, total: size, attempts: 0 };
   }
 
-  get status(): TransferStatus {
-    return this.#status;
+  get digest(): Digest {
+    return this.#parts.request.digest;
+  }
+
+  get direction(): TransferReport['direction'] {
+    return this.#parts.options.direction;
+  }
+
+  get isDocument(): boolean {
+    return this.#parts.request.kind === 'document';
+  }
+
+  get isSmall(): boolean {
+    return this.#status.total - this.#status.received <= NEARLY_COMPLETE_BYTES;
+  }
+
+  get priority(): number {
+    // Folded without a spread: as many as there are pulls of the same base image.
+    return (
+      this.#priority ?? [...this.#parties].reduce((most, { demand }) => Math.max(most, demand.priority), -Infinity)
+    );
+  }
+
+  get clients(): readonly string[] {
+    return [...this.#parties].map(({ demand }) => demand.client);
+  }
+
+  get isMoving(): boolean {
+    const { state } = this.#status;
+    return state === 'downloading' || state === 'uploading';
+  }
+
+  get ended(): boolean {
+    return !isUnderWay(this.#status.state);
   }
 
   /** Whether nobody is left who wants it, or it has ended: nobody can join any more. */
   get stopped(): boolean {
-    return this.#abort.signal.aborted || !isUnderWay(this.#status.state);
+    return this.#isStopped || this.ended;
   }
 
   /** Resolves when the work has let go of its files. One that was stopped before its turn has none. */
-  get ended(): Promise<void> {
-    return this.#running ?? this.#predecessor;
+  get wound(): Promise<void> {
+    return this.#running ?? this.#parts.predecessor ?? Promise.resolve();
   }
 
-  join(source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
+  join(source: Source, demand: Demand, observe: (status: TransferStatus) => void): Interest<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
-    const party: Party<Source, Result> = { source, observe, resolve, reject, within: AsyncLocalStorage.snapshot() };
+    const party: Party<Source, Result> = {
+      source,
+      demand,
+      since: new Date().toISOString(),
+      observe,
+      resolve,
+      reject,
+      within: AsyncLocalStorage.snapshot(),
+    };
     // A party that has released its interest need not look at the end any more.
     promise.catch(() => undefined);
     this.#parties.add(party);
-    observe(this.#status);
+    this.#last = party;
+    demand.joined(this.key, this);
+    const before = this.#status;
+    // The first one begins it, and where it need not wait that is what is told.
+    if (!this.#isBegun) this.#begin();
+    if (this.#status === before) observe(this.#status);
+    this.#parts.changed();
     const release = async (): Promise<void> => {
       if (this.#parties.delete(party)) {
-        reject(new LayerdError('cancelled', `the transfer of ${this.#request.digest} is no longer wanted`));
-        if (this.#parties.size === 0) this.#abort.abort();
+        reject(new LayerdError('cancelled', `the transfer of ${this.digest} is no longer wanted`));
+        if (this.#parties.size === 0) this.#stop();
+        else this.#parts.changed();
       }
-      if (this.stopped) await this.ended;
+      if (this.stopped) await this.wound;
     };
     return { done: promise, release };
+  }
+
+  report(): TransferReport {
+    const { digest, state, received, total, attempts, lastError, host } = this.#status;
+    const [party = this.#last] = this.#parties;
+    const rate = this.isMoving ? this.#rate.value : 0;
+    return {
+      digest,
+      direction: this.direction,
+      state,
+      repository: party === undefined ? '' : this.#parts.options.repositoryOf(this.#parts.request, party.source),
+      ...(host === undefined ? {} : { host }),
+      size: total,
+      received,
+      rate,
+      ...(rate > 0 ? { secondsLeft: secondsLeft(total - received, rate) } : {}),
+      priority: this.#parties.size === 0 ? (this.#priority ?? this.#last?.demand.priority ?? 0) : this.priority,
+      attempts,
+      ...(lastError === undefined ? {} : { lastError }),
+      since: this.#since,
+      wantedBy: [...this.#parties].map(({ demand: { id, verb, reference, client }, since }) => ({
+        id,
+        verb,
+        reference,
+        client,
+        since,
+      })),
+    };
+  }
+
+  prioritize(priority: number): void {
+    this.#priority = priority;
+    this.#parts.changed();
+  }
+
+  pause(): void {
+    if (this.#paused || this.stopped) return;
+    this.#paused = true;
+    this.#attempt?.abort(new LayerdError('cancelled', `the transfer of ${this.digest} was paused`));
+    this.#update({ state: 'paused' });
+  }
+
+  resume(): void {
+    if (!this.#paused || this.stopped) return;
+    this.#paused = false;
+    if (this.#status.state === 'paused') this.#update({ state: 'waiting' });
+    // One that has not let go of its place yet, or still has its turn before it, goes on there.
+    if (!this.#isQueued) this.#begin();
+  }
+
+  async cancel(): Promise<void> {
+    const names = [...new Set([...this.#parties].map(({ demand }) => demand.reference))].join(', ');
+    const what = `the ${this.direction} of ${this.digest}`;
+    this.stop(new LayerdError('cancelled', `${what} (${names}) was cancelled through the API; ask again to resume it`));
+    await this.wound;
   }
 
   /** Rejects everybody and stops. */
   stop(error: unknown): void {
     for (const party of this.#parties) party.reject(error);
     this.#parties.clear();
-    this.#abort.abort();
+    this.#stop();
   }
 
-  /** Runs until the blob is where it was to go, every source has failed, or nobody is left. Never rejects. */
+  /** Runs until the blob is where it was to go, every source has failed, it is paused or nobody is left. Never rejects. */
   run(): Promise<void> {
     // At once, since what the work does first may take a while: what is told as waiting really waits behind others.
-    if (!this.#abort.signal.aborted) this.#update({ state: 'downloading' });
-    this.#running = this.#run();
+    if (!this.stopped && !this.#paused) this.#update({ state: 'downloading' });
+    const before = this.wound;
+    this.#running = this.#run(before);
     return this.#running;
   }
 
-  async #run(): Promise<void> {
-    await this.#predecessor;
-    while (!this.#abort.signal.aborted) {
+  async #run(before: Promise<void>): Promise<void> {
+    await before;
+    while (!this.stopped && !this.#paused) {
       const party = [...this.#parties].find((candidate) => candidate.failure === undefined);
       if (party === undefined) {
         this.#fail();
         return;
       }
+      const attempt = new AbortController();
+      this.#attempt = attempt;
+      const control: TransferControl = {
+        signal: attempt.signal,
+        candidate: this,
+        update: (status) => {
+          // What winds down says nothing any more: it is paused, or over.
+          if (!attempt.signal.aborted) this.#update(status);
+        },
+      };
       try {
-        const control: TransferControl = { signal: this.#abort.signal, update: (status) => this.#update(status) };
-        const result = await party.within(() => this.#work(this.#request, party.source, control));
+        const result = await party.within(() => this.#parts.options.work(this.#parts.request, party.source, control));
         this.#succeed(result);
         return;
       } catch (error) {
+        if (attempt.signal.aborted) continue;
         // Another party may have other credentials or another mirror: the blob is the same wherever it comes from.
         party.failure = error instanceof Error ? error : new Error(String(error));
         this.#update({ lastError: party.failure.message });
@@ -225,8 +425,27 @@ class Transfer<Source, Request extends TransferRequest, Result> {
     }
   }
 
+  #begin(): void {
+    this.#isBegun = true;
+    this.#isQueued = true;
+    void this.#parts.enqueue().then(() => {
+      this.#isQueued = false;
+      // Resumed after its work had ended and before its place was given back.
+      if (!this.#paused && !this.stopped) this.#begin();
+    });
+  }
+
+  #stop(): void {
+    if (this.stopped) return;
+    this.#isStopped = true;
+    this.#attempt?.abort();
+    this.#update({ state: 'cancelled' });
+    if (!this.#isQueued) this.#parts.left();
+  }
+
   #succeed(result: Result): void {
-    this.#update({ state: 'done' });
+    // Done all the same, where it was told to stop too late; nobody waits for it then.
+    if (!this.#isStopped) this.#update({ state: 'done' });
     for (const party of this.#parties) party.resolve(result);
     this.#parties.clear();
   }
@@ -239,10 +458,15 @@ class Transfer<Source, Request extends TransferRequest, Result> {
   }
 
   #update(change: Parameters<TransferControl['update']>[0]): void {
+    const hadMoved = this.isMoving;
     this.#status = { ...this.#status, ...change };
+    const { received } = this.#status;
+    if (!hadMoved) this.#rate.restart();
+    this.#rate.update(received);
     for (const party of this.#parties) party.observe(this.#status);
+    this.#parts.changed();
   }
 }
 
 /** Whether a transfer in this state still has work to do. */
-const isUnderWay = (state: TransferState): boolean => state !== 'done' && state !== 'failed';
+const isUnderWay = (state: TransferState): boolean => state !== 'done' && state !== 'failed' && state !== 'cancelled';

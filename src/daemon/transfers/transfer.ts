@@ -9,14 +9,24 @@ import type { Digest } from '../../protocol/digest.ts';
  * - *retrying*: an attempt failed, for the last error, and the next one is about to begin;
  * - *verifying*, *extracting*: all bytes are here; the rest of the work on them is done;
  * - or *uploading*: bytes leave;
- * - *done*, or *failed*.
+ * - *paused*: somebody told it to rest; it has no place in the queue, and what has arrived stays, until it is resumed;
+ * - *done*, *failed*, or *cancelled*: nobody wants it any more, or somebody ended it for all who did.
  *
  * Everyone who wants the blob *joins* the transfer and holds an interest in it, with sources (a repository and
  * credentials) of their own. It goes on while anybody is left. When the source it uses fails, it goes on with the next
  * interest's; it fails only when all of them have. When the last interest is released it stops, and what arrived stays.
  */
 export type TransferState =
-  'waiting' | 'downloading' | 'retrying' | 'verifying' | 'extracting' | 'uploading' | 'done' | 'failed';
+  | 'waiting'
+  | 'downloading'
+  | 'retrying'
+  | 'verifying'
+  | 'extracting'
+  | 'uploading'
+  | 'paused'
+  | 'done'
+  | 'failed'
+  | 'cancelled';
 
 /** The latest of a transfer; what is shown of it is coalesced from this, never queued. */
 export interface TransferStatus {
@@ -30,4 +40,6 @@ export interface TransferStatus {
   readonly total: number;
   readonly attempts: number;
   readonly lastError?: string;
+  /** The host that the bytes come from, or go to, once that is known. */
+  readonly host?: string;
 }

@@ -24,6 +24,9 @@ import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
+import { Demands } from '../../../src/daemon/transfers/demand.ts';
+import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
+import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
@@ -79,6 +82,16 @@ export class Fixture implements AsyncDisposable {
     search: () => Promise.resolve([]),
     referrers: () => Promise.resolve([]),
   };
+  readonly demands = new Demands();
+  /** Downloads, whose work the test says. */
+  readonly downloads = new TransferQueue<string>({
+    direction: 'download',
+    concurrency: 3,
+    repositoryOf: (_request, source) => source,
+    work: (...work) => this.download(...work),
+  });
+  download: TransferWork<string> = () => Promise.resolve();
+  readonly transfers = new Transfers({ queues: [this.downloads], demands: this.demands });
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
   /** The verbs of images, as the API calls them. */
@@ -203,6 +216,7 @@ export class Fixture implements AsyncDisposable {
       log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
       events,
+      transfers: this.transfers,
       storeId: STORE_ID,
       system: new SystemInfo({
         version: '1.2.3',

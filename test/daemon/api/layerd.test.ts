@@ -207,7 +207,9 @@ describe("layerd's own endpoints", () => {
 
   it('are all in docs/layerd-api.yaml, which has none that is not served', () => {
     const defined = Object.entries(definition.paths).flatMap(([path, operations]) =>
-      Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
+      Object.keys(operations)
+        .filter((key) => key !== 'parameters')
+        .map((method) => `${method.toUpperCase()} ${path}`),
     );
     const { routes } = api;
     const own = routes.filter((route) => /^[A-Z]+ \/(layerd|livez|readyz|metrics)(\/|$)/.test(route));
