@@ -35,6 +35,12 @@ export type TransferWork<Source, Request extends TransferRequest = TransferReque
   control: TransferControl,
 ) => Promise<Result>;
 
+/** Is told what transfers do. `source` is the one in use, or the first party's before the work has begun. */
+export interface TransferObserver<Source, Request extends TransferRequest = TransferRequest> {
+  moved(request: Request, source: Source, bytes: number): void;
+  ended(request: Request, source: Source, result: 'done' | 'failed' | 'cancelled', seconds: number): void;
+}
+
 /** One party's wish for a transfer. */
 export interface Interest<Result = void> {
   /** Settles with the transfer: rejects when it failed for every source, or when the interest was released. */
@@ -53,6 +59,7 @@ export interface Interest<Result = void> {
 export class TransferQueue<Source, Request extends TransferRequest = TransferRequest, Result = void> {
   readonly #work: TransferWork<Source, Request, Result>;
   readonly #keyOf: (request: Request) => string;
+  readonly #observer: TransferObserver<Source, Request> | undefined;
   readonly #lanes: { readonly bulk: PQueue; readonly document: PQueue };
   readonly #transfers = new Map<string, Transfer<Source, Request, Result>>();
 
@@ -61,8 +68,10 @@ export class TransferQueue<Source, Request extends TransferRequest = TransferReq
     concurrency: number;
     work: TransferWork<Source, Request, Result>;
     keyOf?: (request: Request) => string;
+    observer?: TransferObserver<Source, Request>;
   }) {
     this.#work = options.work;
+    this.#observer = options.observer;
     this.#keyOf = options.keyOf ?? ((request) => request.digest);
     this.#lanes = {
       bulk: new PQueue({ concurrency: options.concurrency }),
@@ -75,12 +84,25 @@ export class TransferQueue<Source, Request extends TransferRequest = TransferReq
     this.#lanes.bulk.concurrency = value;
   }
 
+  /** How many transfers wait for their turn, and how many have it. */
+  get counts(): { readonly waiting: number; readonly running: number } {
+    const states = [...this.#transfers.values()].map(({ status }) => status.state);
+    const waiting = states.filter((state) => state === 'waiting').length;
+    return { waiting, running: states.length - waiting };
+  }
+
   /** Joins the transfer of a blob, starting it if there is none. `observe` is told the latest status, often. */
   join(request: Request, source: Source, observe: (status: TransferStatus) => void): Interest<Result> {
     const key = this.#keyOf(request);
     const present = this.#transfers.get(key);
     if (present !== undefined && !present.stopped) return present.join(source, observe);
-    const transfer = new Transfer(request, this.#work, present?.ended);
+    const transfer = new Transfer({
+      request,
+      source,
+      work: this.#work,
+      observer: this.#observer,
+      predecessor: present?.ended,
+    });
     this.#transfers.set(key, transfer);
     const priority = request.remaining <= NEARLY_COMPLETE_BYTES ? 1 : 0;
     void this.#lanes[request.kind === 'document' ? 'document' : 'bulk']
@@ -136,18 +158,25 @@ class Transfer<Source, Request extends TransferRequest, Result> {
   readonly #abort = new AbortController();
   readonly #parties = new Set<Party<Source, Result>>();
   #status: TransferStatus;
+  readonly #observer: TransferObserver<Source, Request> | undefined;
   readonly #predecessor: Promise<void>;
+  #source: Source;
   #running: Promise<void> | undefined;
 
   /** `predecessor`: end of a stopped transfer of the same, which still has the ingest's file open. */
-  constructor(
-    request: Request,
-    work: TransferWork<Source, Request, Result>,
-    predecessor: Promise<void> = Promise.resolve(),
-  ) {
+  constructor(options: {
+    request: Request;
+    source: Source;
+    work: TransferWork<Source, Request, Result>;
+    observer: TransferObserver<Source, Request> | undefined;
+    predecessor: Promise<void> | undefined;
+  }) {
+    const { request } = options;
     this.#request = request;
-    this.#work = work;
-    this.#predecessor = predecessor;
+    this.#source = options.source;
+    this.#work = options.work;
+    this.#observer = options.observer;
+    this.#predecessor = options.predecessor ?? Promise.resolve();
     this.#status = {
       digest: request.digest,
       state: 'waiting',
@@ -200,8 +229,16 @@ class Transfer<Source, Request extends TransferRequest, Result> {
   run(): Promise<void> {
     // At once, since what the work does first may take a while: what is told as waiting really waits behind others.
     if (!this.#abort.signal.aborted) this.#update({ state: 'downloading' });
-    this.#running = this.#run();
+    this.#running = this.#observed();
     return this.#running;
+  }
+
+  async #observed(): Promise<void> {
+    const began = performance.now();
+    await this.#run();
+    const { state } = this.#status;
+    const result = state === 'done' || state === 'failed' ? state : 'cancelled';
+    this.#observer?.ended(this.#request, this.#source, result, (performance.now() - began) / 1000);
   }
 
   async #run(): Promise<void> {
@@ -212,6 +249,7 @@ class Transfer<Source, Request extends TransferRequest, Result> {
         this.#fail();
         return;
       }
+      this.#source = party.source;
       try {
         const control: TransferControl = { signal: this.#abort.signal, update: (status) => this.#update(status) };
         const result = await party.within(() => this.#work(this.#request, party.source, control));
@@ -239,6 +277,8 @@ class Transfer<Source, Request extends TransferRequest, Result> {
   }
 
   #update(change: Parameters<TransferControl['update']>[0]): void {
+    const moved = (change.received ?? 0) - this.#status.received;
+    if (moved > 0) this.#observer?.moved(this.#request, this.#source, moved);
     this.#status = { ...this.#status, ...change };
     for (const party of this.#parties) party.observe(this.#status);
   }
