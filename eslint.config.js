@@ -17,6 +17,7 @@ const directions = {
   health: ['metadata'],
   config: [],
   metadata: [],
+  metrics: [],
   runtime: ['images', 'content', 'layers', 'metadata'],
 };
 const folders = Object.keys(directions);

@@ -44,17 +44,18 @@ import { Restorer } from './images/restore.ts';
 import { Saver } from './images/save.ts';
 import { ImageStore } from './images/store.ts';
 import { Tagger } from './images/tag.ts';
-import { Uploader, uploadKey, type UploadQueue } from './images/upload.ts';
+import { Uploader, uploadKey, type UploadQueue, type UploadRequest } from './images/upload.ts';
 import { kernelSupport, type KernelSupport } from './layers/mount.ts';
 import { LayerStore } from './layers/store.ts';
 import { Unpacker } from './layers/unpacker.ts';
 import type { ContextLog, Log } from './log.ts';
 import type { Database } from './metadata/database.ts';
 import { createRegistries, type ReconfigurableRegistries } from './registry/client.ts';
+import { DaemonMetrics, type Direction } from './metrics/daemon.ts';
 import type { Reserve } from './metadata/reserve.ts';
 import type { RegistryOptions } from './registry/registry.ts';
 import { Demands } from './transfers/demand.ts';
-import { TransferQueue } from './transfers/queue.ts';
+import { TransferQueue, type TransferObserver, type TransferRequest } from './transfers/queue.ts';
 import { Transfers } from './transfers/transfers.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
@@ -112,19 +113,37 @@ export class Engine {
     this.#version = version;
     const build = readBuild();
     const host = hostPlatform();
-    const events = new EventLog({ db, limits: eventLimits(config) });
+    const metrics: DaemonMetrics = new DaemonMetrics({
+      build: { version, commit: build.commit, node_version: process.versions.node },
+      transfers: (direction) => (direction === 'download' ? transfers : uploads).counts,
+      events: () => ({ subscribers: events.subscribers, lag: events.lag, end: events.end }),
+      stored: () => {
+        const [blob, layer] = [content.totals(), layers.totals()];
+        const bytes = { blobBytes: blob.bytes, layerBytes: layer.bytes };
+        return { images: store.count(), blobs: blob.count, layers: layer.count, ...bytes };
+      },
+    });
+    const events = new EventLog({ db, limits: eventLimits(config), onAppend: ({ type }) => metrics.appended(type) });
     const content = new ContentStore({ db, root: dataRoot });
     const layers = new LayerStore({ db, root: dataRoot, events });
     // It writes where a pull was under way when the daemon died, which may be because the disk is full.
     const leases = db.essential(() => new Leases({ db }));
-    const collector = new GarbageCollector({ db, content, removeLayers: (diffIds) => layers.remove(diffIds) });
+    const collector = new GarbageCollector({
+      db,
+      content,
+      removeLayers: (diffIds) => layers.remove(diffIds),
+      onFreed: (freed) => metrics.freed(freed),
+    });
     const store = new ImageStore({
       db,
       host,
       readBlob: (digest) => content.read(digest),
       layerPath: (diffId) => layers.path(diffId),
     });
-    const registries = createRegistries(registryOptions(config, version), { logger: log });
+    const registries = createRegistries(registryOptions(config, version), {
+      logger: log,
+      observe: ({ host, status }) => metrics.asked(host, status),
+    });
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     // Of its own: a client that stops sending its archive halfway must not hold up any pull.
     const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
@@ -139,6 +158,7 @@ export class Engine {
       direction: 'download',
       work: (request, source, control) => fetcher.fetch(request, source, control),
       repositoryOf: (_request, { repository }) => canonicalName(repository),
+      observer: transferObserver(metrics, 'download', (_request, { repository }: BlobSource) => repository.registry),
     });
     const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
     const uploads: UploadQueue = new TransferQueue({
@@ -147,6 +167,7 @@ export class Engine {
       repositoryOf: ({ repository }) => canonicalName(repository),
       work: (request, source, control) => uploader.upload(request, source, control),
       keyOf: uploadKey,
+      observer: transferObserver(metrics, 'upload', ({ repository }: UploadRequest) => repository.registry),
     });
     const demands = new Demands();
     const steered = new Transfers({ queues: [transfers, uploads], demands });
@@ -221,7 +242,7 @@ export class Engine {
     this.#layout = layout;
     const id = storeId(db);
     this.#id = id;
-    this.#eventLoop = new EventLoopDelay(() => undefined);
+    this.#eventLoop = new EventLoopDelay((seconds) => metrics.delayed(seconds));
     const turns = eventLoopTurns(this.#eventLoop);
     this.health = {
       livez: new Health([ping, turns, databaseReads(db)]),
@@ -242,6 +263,7 @@ export class Engine {
       version,
       log,
       health: this.health,
+      metrics,
       images: new Images({
         usage: { store, content, layers, leases },
         store,
@@ -259,6 +281,7 @@ export class Engine {
         publisher,
         registries,
         host,
+        observe: (...operation) => metrics.operated(...operation),
       }),
       transfers: steered,
       events,
@@ -373,6 +396,19 @@ export class Engine {
       rateLimit: { ...rateLimit, at: new Date(at).toISOString() },
     }));
   }
+}
+
+/** Has the metrics told of transfers, by the registry that the work is with. */
+function transferObserver<Source, Request extends TransferRequest>(
+  metrics: DaemonMetrics,
+  direction: Direction,
+  registryOf: (request: Request, source: Source) => string,
+): TransferObserver<Source, Request> {
+  return {
+    moved: (request, source, bytes) => metrics.moved(direction, registryOf(request, source), bytes),
+    ended: (request, source, result, seconds) =>
+      metrics.transferred(direction, registryOf(request, source), result, seconds),
+  };
 }
 
 /** How layers can be mounted on this host, in words. */

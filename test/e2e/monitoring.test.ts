@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
+import { parseExposition, sumOf, type Samples } from '../support/exposition.ts';
 import { bulk, image } from '../support/images.ts';
 import { needs } from '../support/process.ts';
 import { startStack } from '../support/stack.ts';
@@ -66,5 +67,41 @@ it(
       const messages = new Set(remote.map(({ message }) => message));
       assert.ok(messages.has('asked a registry') && messages.has('retrying'), [...messages].join());
     }
+  },
+);
+
+it(
+  'metrics tell of pulls, transfers, events, what is stored and what was freed',
+  { skip: needs('docker-registry') },
+  async () => {
+    await using stack = await startStack();
+    const { daemon, proxy } = stack;
+    const layer = await bulk('metrics', 1024 * 1024);
+    await stack.push('app:1', image({ layers: [layer] }));
+    const pull = (tag: string) =>
+      daemon.request(`/images/create?fromImage=${stack.ref('app')}&tag=${tag}`, { method: 'POST' });
+    const scrape = async (): Promise<Samples> => parseExposition((await daemon.request('/metrics')).body, false);
+    await pull('1');
+    await pull('2');
+
+    const pulled = await scrape();
+    const from = `registry="${proxy.host}"`;
+    assert.equal(pulled.get('layerd_operations_total{operation="pull",result="ok"}'), 1);
+    assert.equal(pulled.get('layerd_operations_total{operation="pull",result="not-found"}'), 1);
+    assert.equal(pulled.get('layerd_operation_duration_seconds_count{operation="pull"}'), 2);
+    // The config and the layer.
+    assert.equal(pulled.get(`layerd_transfers_total{direction="download",${from},result="done"}`), 2);
+    assert.ok(sumOf(pulled, 'layerd_transfer_bytes_total', from) > layer.bytes.length);
+    assert.ok(sumOf(pulled, 'layerd_registry_requests_total', `host="${proxy.host}"`, '2xx') >= 3);
+    assert.equal(pulled.get('layerd_stored_objects{kind="image"}'), 1);
+    assert.equal(pulled.get('layerd_stored_objects{kind="layer"}'), 1);
+    assert.ok((pulled.get('layerd_events_appended_total{type="image"}') ?? 0) >= 1);
+    assert.equal(pulled.get('layerd_transfers_running{direction="download"}'), 0);
+
+    await daemon.request(`/images/${stack.ref('app:1')}`, { method: 'DELETE' });
+    const removed = await scrape();
+    assert.equal(removed.get('layerd_reclaimed_objects_total{kind="layer"}'), 1);
+    assert.ok((removed.get('layerd_reclaimed_bytes_total') ?? 0) > layer.bytes.length);
+    assert.equal(removed.get('layerd_stored_bytes{kind="blob"}'), 0);
   },
 );

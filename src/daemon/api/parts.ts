@@ -46,6 +46,12 @@ export interface ApiParts {
   readonly storeId: string;
   /** By the names of their endpoints. */
   readonly health: { readonly livez: Health; readonly readyz: Health };
+  readonly metrics: {
+    /** A request has begun; to be called once it is answered, with the template of its route. */
+    requested(): (answer: { method: string; route: string; status: number }) => void;
+    /** All of them, in one of the formats that Prometheus reads. */
+    expose(form: 'text/plain' | 'application/openmetrics-text'): string;
+  };
   readonly system: { version(): VersionInfo; info(): Promise<EngineInfo> };
   readonly registries: {
     /** What they last said of their limits. */

@@ -1,4 +1,4 @@
-import express, { type Application, type RequestHandler } from 'express';
+import express, { type Application, type Request, type RequestHandler } from 'express';
 import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
 import { attestationRoutes } from './attestations.ts';
@@ -10,6 +10,7 @@ import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
 import { healthRoutes } from './health.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
+import { metricsRoutes } from './metrics.ts';
 import type { ApiParts } from './parts.ts';
 import type { Handler } from './listeners.ts';
 import { subscriptionRoutes } from './subscriptions/routes.ts';
@@ -38,6 +39,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(admit(parts));
   app.use(refuseHead);
   app.use(healthRoutes(parts));
+  app.use(metricsRoutes(parts));
   app.use(systemRoutes(parts));
   app.use(authRoutes(parts));
   app.use(archiveRoutes(parts));
@@ -56,7 +58,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
 }
 
 /** What monitoring asks by HEAD. */
-const HEAD_PATHS = /^\/(_ping|(livez|readyz)(\/.*)?)$/;
+const HEAD_PATHS = /^\/(_ping|metrics|(livez|readyz)(\/.*)?)$/;
 
 /** Express would answer HEAD by the route of GET, do all of its work, and promise a path that the API does not have. */
 const refuseHead: RequestHandler = (request, _response, next) => {
@@ -64,8 +66,14 @@ const refuseHead: RequestHandler = (request, _response, next) => {
   next();
 };
 
+/** The template of the route that took a request: of paths that none took there is no end. */
+function routeOf({ route }: Request): string {
+  const path: unknown = (route as { path?: unknown } | undefined)?.path;
+  return typeof path === 'string' ? path.replace(/[*:](\w+)/g, '{$1}') : 'none';
+}
+
 /** Begins a call: headers, version, identifier, log, and the guards. */
-function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHandler {
+function admit({ version: daemonVersion, log, hostNames, metrics }: ApiParts): RequestHandler {
   return (request, response, next) => {
     response.setHeader('Api-Version', versionText(NEWEST));
     response.setHeader('Docker-Experimental', 'false');
@@ -84,7 +92,10 @@ function admit({ version: daemonVersion, log, hostNames }: ApiParts): RequestHan
     // Until the version is known to be served, errors are in the newest form.
     const call = begin(NEWEST);
     log.debug('request', { request: id, method: request.method, url: request.originalUrl });
+    const answered = metrics.requested();
     response.once('close', () => {
+      const { method } = request;
+      answered({ method, route: routeOf(request), status: response.statusCode });
       log.debug('response', { request: id, status: response.statusCode, complete: response.writableFinished });
     });
     if (!readsBody(request.method, question === -1 ? rest : rest.slice(0, question))) discardBody(request, response);

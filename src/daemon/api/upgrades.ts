@@ -66,6 +66,9 @@ export class Upgrades {
     server.handleUpgrade(request, connection, head, (upgraded) => (socket = upgraded));
     if (socket === undefined) throw new LayerdError('invalid', `malformed WebSocket handshake: ${refusal}`);
     response.detachSocket(connection);
+    response.statusCode = 101;
+    // Without its socket the response would not hear of the end.
+    connection.once('close', () => response.emit('close'));
     return { socket, connection };
   }
 }

@@ -23,11 +23,19 @@ export class GarbageCollector {
   readonly #db: Database;
   readonly #content: ContentStore;
   readonly #removeLayers: RemoveLayers;
+  readonly #onFreed: (freed: Freed) => void;
 
-  constructor(options: { db: Database; content: ContentStore; removeLayers: RemoveLayers }) {
+  /** `onFreed` is told of what was freed once that is certain. */
+  constructor(options: {
+    db: Database;
+    content: ContentStore;
+    removeLayers: RemoveLayers;
+    onFreed?: (freed: Freed) => void;
+  }) {
     this.#db = options.db;
     this.#content = options.content;
     this.#removeLayers = options.removeLayers;
+    this.#onFreed = options.onFreed ?? (() => undefined);
   }
 
   /** Collects among the candidates, which the caller has just let go of. May be part of the caller's transaction. */
@@ -47,7 +55,9 @@ export class GarbageCollector {
         (diffId) => this.#db.get('SELECT 1 FROM layer_blob WHERE diff_id = ? LIMIT 1', diffId) === undefined,
       );
       const bytes = this.#content.remove(blobs) + this.#removeLayers(layers);
-      return { blobs, layers, bytes };
+      const freed = { blobs, layers, bytes };
+      this.#db.afterCommit(() => this.#onFreed(freed));
+      return freed;
     });
   }
 
@@ -58,8 +68,11 @@ export class GarbageCollector {
   abandon(digests: readonly Digest[]): Freed {
     return this.#db.essential(() => {
       const freed = this.collect(digests);
-      const partial = freed.blobs.map((digest) => this.#content.discardIngest(digest));
-      return { ...freed, bytes: partial.reduce((sum, bytes) => sum + bytes, freed.bytes) };
+      const partial = freed.blobs
+        .map((digest) => this.#content.discardIngest(digest))
+        .reduce((sum, bytes) => sum + bytes, 0);
+      this.#db.afterCommit(() => this.#onFreed({ blobs: [], layers: [], bytes: partial }));
+      return { ...freed, bytes: freed.bytes + partial };
     });
   }
 

@@ -105,6 +105,15 @@ export class ContentStore {
     }
   }
 
+  /** How many blobs are stored, and their bytes. */
+  totals(): { readonly count: number; readonly bytes: number } {
+    return (
+      this.#db.get<{ count: number; bytes: number }>(
+        'SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM blob',
+      ) ?? { count: 0, bytes: 0 }
+    );
+  }
+
   /** Stores a document that is at hand whole, after checking its digest. Does nothing if it is stored already. */
   async putDocument(digest: Digest, bytes: Uint8Array): Promise<void> {
     if (this.has(digest)) return;

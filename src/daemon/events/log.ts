@@ -75,7 +75,9 @@ export class EventLog {
   /** By the place before them. */
   readonly #pages = new Map<number, Page>();
   #end: number | undefined;
-  #subscribers = 0;
+  /** Where each subscriber stands. */
+  readonly #subscribers = new Set<() => number>();
+  readonly #onAppend: (event: NewEvent) => void;
   #closed = false;
   #lastTime: bigint | undefined;
 
@@ -83,15 +85,19 @@ export class EventLog {
     db,
     now = () => BigInt(Date.now()) * 1_000_000n,
     limits,
+    onAppend = () => undefined,
   }: {
     readonly db: Database;
     /** Unix nanoseconds. */
     readonly now?: () => bigint;
     readonly limits: EventLogLimits;
+    /** Is told of each event once it is in the log. */
+    readonly onAppend?: (event: NewEvent) => void;
   }) {
     this.#db = db;
     this.#now = now;
     this.#limits = limits;
+    this.#onAppend = onAppend;
   }
 
   /** What it keeps from the next pruning on. */
@@ -101,7 +107,12 @@ export class EventLog {
 
   /** How many subscribers follow the log. */
   get subscribers(): number {
-    return this.#subscribers;
+    return this.#subscribers.size;
+  }
+
+  /** How many events the slowest subscriber has not taken yet, whether they concern it or not. */
+  get lag(): number {
+    return Math.max(0, ...[...this.#subscribers].map((place) => this.end - place()));
   }
 
   /**
@@ -122,6 +133,7 @@ export class EventLog {
     if (seq % PRUNE_EVERY === 0) this.prune();
     this.#db.afterCommit(() => {
       this.#end = Math.max(seq, this.#end ?? 0);
+      this.#onAppend(event);
       this.#wake();
     });
   }
@@ -187,10 +199,10 @@ export class EventLog {
     if (after >= this.end && !signal.aborted && !this.#closed) await this.#sleep(undefined, signal);
   }
 
-  /** Counts a subscriber until it is disposed of. */
-  attend(): Disposable {
-    this.#subscribers += 1;
-    return { [Symbol.dispose]: () => void (this.#subscribers -= 1) };
+  /** Counts a subscriber until it is disposed of. `place`: the sequence number of the last event that it has taken. */
+  attend(place: () => number): Disposable {
+    this.#subscribers.add(place);
+    return { [Symbol.dispose]: () => void this.#subscribers.delete(place) };
   }
 
   /** Whether the daemon stops. */
@@ -246,8 +258,8 @@ export class EventLog {
   }
 
   async *#cursor(start: number, { until, filter }: FollowOptions, signal: AbortSignal): AsyncGenerator<Event> {
-    using _counted = this.attend();
     let cursor = start;
+    using _counted = this.attend(() => cursor);
     const stopped = (): boolean => signal.aborted || this.#closed;
     while (!stopped()) {
       // Taken before the read, so that nothing that was appended up to `until` is missed.

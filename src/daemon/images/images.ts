@@ -8,7 +8,7 @@ import type {
   ReferrerReport,
   SearchResult,
 } from '../../protocol/engine.ts';
-import { isKind } from '../../protocol/errors.ts';
+import { isKind, LayerdError, type ErrorKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { Credentials, Registries, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations, Attestor } from './attestations.ts';
@@ -38,6 +38,9 @@ import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
 import { diskUsage, type Usage, type UsageParts } from './usage.ts';
 
+/** Is told of each operation that moves or removes images when it ends: `ok`, or the kind of error, and after how long. */
+export type ObserveOperation = (operation: string, result: 'ok' | ErrorKind, seconds: number) => void;
+
 /** The verbs of images, taking names and platforms as users write them. */
 export class Images {
   readonly #store: ImageStore;
@@ -56,6 +59,7 @@ export class Images {
   readonly #copier: Copier;
   readonly #publisher: Publisher;
   readonly #host: Platform;
+  readonly #observe: ObserveOperation;
 
   constructor(parts: {
     store: ImageStore;
@@ -74,6 +78,7 @@ export class Images {
     copier: Copier;
     publisher: Publisher;
     host: Platform;
+    observe: ObserveOperation;
   }) {
     this.#store = parts.store;
     this.#puller = parts.puller;
@@ -91,6 +96,7 @@ export class Images {
     this.#copier = parts.copier;
     this.#publisher = parts.publisher;
     this.#host = parts.host;
+    this.#observe = parts.observe;
   }
 
   list(options: ListOptions): Promise<ListedSummary[]> {
@@ -109,11 +115,13 @@ export class Images {
     name: string,
     options: { force: boolean; noPrune: boolean; platforms: readonly Platform[] },
   ): Promise<DeleteItem[]> {
-    return this.#remover.remove(name, { ...options, attested: await this.#attested(name, options) });
+    return this.#observed('remove', async () =>
+      this.#remover.remove(name, { ...options, attested: await this.#attested(name, options) }),
+    );
   }
 
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
-    return this.#pruner.prune(filters, signal);
+    return this.#observed('prune', () => this.#pruner.prune(filters, signal));
   }
 
   usage(options: { items: boolean }): Promise<Usage> {
@@ -154,23 +162,25 @@ export class Images {
     },
     progress: ProgressSink,
   ): Promise<void> {
-    return this.#puller.pull(
-      {
-        reference: request.reference,
-        allTags: request.all,
-        allPlatforms: request.allPlatforms,
-        platform: this.#platform(request.platform),
-        credentials: request.credentials,
-        client: request.client,
-        priority: request.priority,
-        signal: request.signal,
-      },
-      progress,
+    return this.#observed('pull', () =>
+      this.#puller.pull(
+        {
+          reference: request.reference,
+          allTags: request.all,
+          allPlatforms: request.allPlatforms,
+          platform: this.#platform(request.platform),
+          credentials: request.credentials,
+          client: request.client,
+          priority: request.priority,
+          signal: request.signal,
+        },
+        progress,
+      ),
     );
   }
 
   push(request: PushRequest, progress: ProgressSink): Promise<void> {
-    return this.#pusher.push(request, progress);
+    return this.#observed('push', () => this.#pusher.push(request, progress));
   }
 
   save(names: readonly string[], options: { platforms: readonly Platform[] }): Promise<AsyncGenerator<Uint8Array>> {
@@ -178,14 +188,16 @@ export class Images {
   }
 
   load(request: LoadRequest, progress: ProgressSink): Promise<void> {
-    return this.#loader.load(request, progress);
+    return this.#observed('load', () => this.#loader.load(request, progress));
   }
 
   import(
     request: Omit<ImportRequest, 'platform'> & { readonly platform: string | undefined },
     progress: ProgressSink,
   ): Promise<Digest> {
-    return this.#importer.import({ ...request, platform: this.#platform(request.platform) }, progress);
+    return this.#observed('import', () =>
+      this.#importer.import({ ...request, platform: this.#platform(request.platform) }, progress),
+    );
   }
 
   distribution(reference: Reference, options: RequestOptions): Promise<DistributionInspect> {
@@ -193,16 +205,29 @@ export class Images {
   }
 
   copy(request: CopyRequest, progress: ProgressSink): Promise<void> {
-    return this.#copier.copy(request, progress);
+    return this.#observed('copy', () => this.#copier.copy(request, progress));
   }
 
   publish(request: PublishRequest): Promise<PublishedManifest> {
-    return this.#publisher.publish(request);
+    return this.#observed('publish', () => this.#publisher.publish(request));
   }
 
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(reference: Reference, options: RequestOptions): Promise<RemoteManifest> {
     return this.#remote.manifest(reference, options);
+  }
+
+  async #observed<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    const began = performance.now();
+    let result: 'ok' | ErrorKind = 'ok';
+    try {
+      return await work();
+    } catch (error) {
+      result = error instanceof LayerdError ? error.kind : 'internal';
+      throw error;
+    } finally {
+      this.#observe(operation, result, (performance.now() - began) / 1000);
+    }
   }
 
   #platform(specifier: string | undefined): Platform | undefined {

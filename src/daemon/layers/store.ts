@@ -69,6 +69,15 @@ export class LayerStore {
         };
   }
 
+  /** How many layers are stored, and the bytes of their EROFS images. */
+  totals(): { readonly count: number; readonly bytes: number } {
+    return (
+      this.#db.get<{ count: number; bytes: number }>(
+        'SELECT count(*) AS count, coalesce(sum(image_size), 0) AS bytes FROM layer',
+      ) ?? { count: 0, bytes: 0 }
+    );
+  }
+
   /** The file of a stored layer. */
   path(diffId: Digest): string {
     return join(this.#layers, hexOf(diffId) + SUFFIX);

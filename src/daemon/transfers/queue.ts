@@ -41,6 +41,13 @@ export type TransferWork<Source, Request extends TransferRequest = TransferReque
   control: TransferControl,
 ) => Promise<Result>;
 
+/** Is told what transfers do. `source` is the one in use, or the last party's before the work has begun. */
+export interface TransferObserver<Source, Request extends TransferRequest = TransferRequest> {
+  moved(request: Request, source: Source, bytes: number): void;
+  /** `seconds`: since its first turn came. */
+  ended(request: Request, source: Source, result: 'done' | 'failed' | 'cancelled', seconds: number): void;
+}
+
 /** One party's wish for a transfer. */
 export interface Interest<Result = void> {
   /** Settles with the transfer: rejects when it failed for every source, or when the interest was released. */
@@ -62,6 +69,7 @@ export interface QueueOptions<Source, Request extends TransferRequest, Result> {
   readonly repositoryOf: (request: Request, source: Source) => string;
   /** What is the same for requests that one transfer answers; without it, the digest. */
   readonly keyOf?: (request: Request) => string;
+  readonly observer?: TransferObserver<Source, Request>;
 }
 
 /** A transfer as those see it who watch or steer it. */
@@ -117,6 +125,13 @@ export class TransferQueue<
   /** How many layers may be under way at once. Takes effect as running ones end. */
   set concurrency(value: number) {
     this.#lanes.bulk.concurrency = value;
+  }
+
+  /** How many transfers wait for their turn or are paused, and how many have it. */
+  get counts(): { readonly waiting: number; readonly running: number } {
+    const states = [...this.#transfers.values()].map(({ status }) => status.state);
+    const waiting = states.filter((state) => state === 'waiting' || state === 'paused').length;
+    return { waiting, running: states.length - waiting };
   }
 
   /** Joins the transfer of a blob, starting it if there is none. `observe` is told the latest status, often. */
@@ -236,6 +251,9 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
   /** Whether it waits in the queue, or has a place there. */
   #isQueued = false;
   #attempt: AbortController | undefined;
+  /** The source in use. */
+  #source: Source | undefined;
+  #startedAt: number | undefined;
   #running: Promise<void> | undefined;
 
   constructor(parts: TransferParts<Source, Request, Result>) {
@@ -243,6 +261,10 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     this.key = parts.key;
     const { digest, size, remaining } = parts.request;
     this.#status = { digest, state: 'waiting', received: size - remaining, unpacked: 0, total: size, attempts: 0 };
+  }
+
+  get status(): TransferStatus {
+    return this.#status;
   }
 
   get digest(): Digest {
@@ -389,6 +411,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
   run(): Promise<void> {
     // At once, since what the work does first may take a while: what is told as waiting really waits behind others.
     if (!this.stopped && !this.#paused) this.#update({ state: 'downloading' });
+    this.#startedAt ??= performance.now();
     const before = this.wound;
     this.#running = this.#run(before);
     return this.#running;
@@ -402,6 +425,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
         this.#fail();
         return;
       }
+      this.#source = party.source;
       const attempt = new AbortController();
       this.#attempt = attempt;
       const control: TransferControl = {
@@ -459,12 +483,25 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
 
   #update(change: Parameters<TransferControl['update']>[0]): void {
     const hadMoved = this.isMoving;
-    this.#status = { ...this.#status, ...change };
+    const before = this.#status;
+    this.#status = { ...before, ...change };
     const { received } = this.#status;
+    this.#observe(before);
     if (!hadMoved) this.#rate.restart();
     this.#rate.update(received);
     for (const party of this.#parties) party.observe(this.#status);
     this.#parts.changed();
+  }
+
+  #observe(before: TransferStatus): void {
+    const { request, options } = this.#parts;
+    const source = this.#source ?? this.#last?.source;
+    if (options.observer === undefined || source === undefined) return;
+    const { received, state } = this.#status;
+    if (received > before.received) options.observer.moved(request, source, received - before.received);
+    if (!isUnderWay(before.state) || (state !== 'done' && state !== 'failed' && state !== 'cancelled')) return;
+    const seconds = this.#startedAt === undefined ? 0 : (performance.now() - this.#startedAt) / 1000;
+    options.observer.ended(request, source, state, seconds);
   }
 }
 

@@ -23,6 +23,7 @@ import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
+import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
@@ -94,6 +95,12 @@ export class Fixture implements AsyncDisposable {
   readonly transfers = new Transfers({ queues: [this.downloads], demands: this.demands });
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
+  readonly metrics = new DaemonMetrics({
+    build: { version: '1.2.3', commit: 'abc1234', node_version: '26.0.0' },
+    transfers: () => ({ waiting: 0, running: 0 }),
+    events: () => ({ subscribers: this.events.subscribers, lag: this.events.lag, end: this.events.end }),
+    stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5 }),
+  });
   /** The verbs of images, as the API calls them. */
   readonly images: ImageOperations;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
@@ -212,6 +219,7 @@ export class Fixture implements AsyncDisposable {
         this.lines.push({ level, message, fields });
     return {
       version: '1.2.3',
+      metrics: this.metrics,
       health: { livez: new Health([ping]), readyz: new Health([ping]) },
       log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,

@@ -69,7 +69,7 @@ export class Subscription {
 
   /** Everything from its place on, until its end has come, the signal is aborted or the daemon stops. */
   async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
-    using _counted = this.#log.attend();
+    using _counted = this.#log.attend(() => this.#place);
     while (!signal.aborted) {
       const delivery = this.#next();
       // Its last events too, which tell of the stop.
