@@ -1,6 +1,6 @@
 import { median } from './measure.ts';
 
-export type Unit = 's' | 'ms' | 'MB' | 'blobs';
+export type Unit = 's' | 'ms' | 'µs' | 'MB' | 'blobs' | 'frames/s';
 
 /** One line of the result: what one engine took for one thing. */
 export interface Figure {
@@ -15,6 +15,8 @@ export interface Figure {
   readonly runs: readonly number[];
   /** What it should be at most, for figures that stand alone. */
   readonly atMost?: number;
+  /** What it should be at least, likewise. */
+  readonly atLeast?: number;
   /** How many times as fast as this engine layerd should be. */
   readonly factor?: number;
 }

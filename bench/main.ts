@@ -13,6 +13,7 @@ import { MissingPeer, type Peer } from './peers/peer.ts';
 import { Podman } from './peers/podman.ts';
 import { report } from './report.ts';
 import { archive } from './scenarios/archive.ts';
+import { events } from './scenarios/events.ts';
 import { pull } from './scenarios/pull.ts';
 import { push } from './scenarios/push.ts';
 import { remove } from './scenarios/remove.ts';
@@ -28,6 +29,7 @@ const SCENARIOS: Readonly<Record<string, (context: Context) => Promise<Figure[]>
   archive,
   tags,
   thousand,
+  events,
 };
 const PEERS: Readonly<Record<string, () => Promise<Peer>>> = {
   containerd: () => Containerd.start(),
@@ -35,7 +37,7 @@ const PEERS: Readonly<Record<string, () => Promise<Peer>>> = {
   podman: () => Podman.start(),
 };
 /** Scenarios without any of them. */
-const ALONE: ReadonlySet<string> = new Set(['push', 'thousand']);
+const ALONE: ReadonlySet<string> = new Set(['push', 'thousand', 'events']);
 const USAGE = `Usage: npm run bench -- [OPTIONS]
 
   --only LIST       scenarios: ${Object.keys(SCENARIOS).join(', ')} (default: all)

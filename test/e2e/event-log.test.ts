@@ -39,7 +39,7 @@ describe('the log of events under kill -9', () => {
     const done = async (method: string, path: string, body?: Buffer): Promise<void> => {
       const headers = body === undefined ? {} : { 'Content-Type': 'application/x-tar' };
       const response = await daemon.request(path, { method, headers, ...(body === undefined ? {} : { body }) });
-      assert.ok(response.status < 300, response.body);
+      assert.ok(response.status < 300, `${response.body}\n${daemon.log}`);
       assert.doesNotMatch(response.body, /errorDetail/);
       told();
     };
@@ -135,6 +135,7 @@ describe('the log of events under kill -9', () => {
 
   it('tells of every change that was kept, to everybody in order, and of none that was not', async () => {
     const stop = new AbortController();
+    using _stopped = { [Symbol.dispose]: () => stop.abort() };
     const followers = [() => Promise.resolve(), () => sleep(1), () => new Promise(setImmediate)].map((pause) => {
       const seqs: number[] = [];
       return { seqs, ended: follow(seqs, stop.signal, pause).then(() => assert.ok(stop.signal.aborted, 'it ended')) };

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { startDaemon } from '../support/daemon.ts';
 import { image, layer } from '../support/images.ts';
 import { needs } from '../support/process.ts';
-import { linesOf, startStack, succeeded } from '../support/stack.ts';
+import { linesOf, startStack, succeeded, until } from '../support/stack.ts';
 
 describe('docker events', { skip: needs('docker', 'docker-registry') }, () => {
   it('shows pulls and removals, live and from the log', async () => {
@@ -59,5 +62,41 @@ describe('docker events', { skip: needs('docker', 'docker-registry') }, () => {
       'event=pull',
     );
     assert.match(succeeded(past), new RegExp(`image pull ${stack.ref('a:1')}`));
+  });
+});
+
+describe('layerctl events --follow', () => {
+  it('goes on when the daemon was killed, and after its own end, from the place in its file', async () => {
+    await using daemon = await startDaemon();
+    const file = join(daemon.dir, 'place');
+    const follow = () =>
+      daemon.client('layerctl', 'events', '--follow', '--cursor-file', file, '--since', '1h', '--format', '{{.Seq}}');
+    const isKept = async (seq: number): Promise<boolean> =>
+      readFile(file, 'utf8').then(
+        (text) => (JSON.parse(text) as { seq: number }).seq === seq,
+        () => false,
+      );
+    await using first = follow();
+    await first.until('an event', ({ stdout }) => stdout !== '');
+    let newest = 0;
+    for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+      await daemon.kill(signal);
+      await daemon.start();
+      const { body } = await daemon.request(`/layerd/events?cursor=0&until=${Date.now() / 1000}`);
+      newest = (JSON.parse(/"hello":(\{.*?\})/.exec(body)?.[1] ?? '') as { newest: number }).newest;
+      await first.until('the next start', ({ stdout }) => stdout.endsWith(`\n${newest}\n`));
+    }
+    // The place follows the line.
+    await until('the place to be kept', () => isKept(newest));
+    assert.deepEqual(
+      linesOf(first.stdout).map(Number),
+      Array.from({ length: newest }, (_, index) => index + 1),
+    );
+    assert.match(first.stderr, /^(layerctl: unix:\S+: .*; connecting again until it is back\n){2}$/);
+    await first.kill('SIGKILL');
+    await daemon.restart();
+    await using second = follow();
+    await second.until('what was missed', ({ stdout }) => stdout.includes('\n'));
+    assert.equal(Number(linesOf(second.stdout)[0]), newest + 1);
   });
 });

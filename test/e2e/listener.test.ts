@@ -119,6 +119,16 @@ describe('a tcp listener with --tlsverify', { skip: needs('docker', 'docker-regi
     assert.match(failed(mistaken), MESSAGES.layerctl.strangersDaemon);
   });
 
+  it('serves layerctl the log of events, and turns it away that shows no certificate', async () => {
+    const end = String(Date.now() / 1000 + 1);
+    const past = ['events', '--follow', '--since', '1h', '--until', end, '--format', '{{.Seq}} {{.Action}}'];
+    assert.match(succeeded(await stack.daemon.layerctl(...flags(authority, client), ...past)), /^1 \w+\n2 /);
+    assert.match(
+      failed(await stack.daemon.layerctl(...flags(authority), ...past)),
+      MESSAGES.layerctl.withoutCertificate,
+    );
+  });
+
   it('takes on certificates that were replaced when it gets SIGHUP, and keeps those in force when they do not fit', async () => {
     const { daemon } = stack;
     const reload = async (outcome: string): Promise<void> => {
