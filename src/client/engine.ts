@@ -5,6 +5,7 @@ import { isDigest } from '../protocol/digest.ts';
 import type {
   AttestationStatement,
   DeleteItem,
+  DemandReport,
   DiskUsage,
   DistributionInspect,
   HistoryItem,
@@ -17,6 +18,8 @@ import type {
   ReferrerReport,
   RegistryReport,
   SearchResult,
+  TransferReport,
+  TransferUpdate,
   UsageReport,
   VersionInfo,
 } from '../protocol/engine.ts';
@@ -77,6 +80,8 @@ export interface PullOptions extends AuthOptions {
   readonly platform?: string | undefined;
   /** Pull every tag of the repository. */
   readonly allTags?: boolean | undefined;
+  /** From -100 to 100; what is higher waits less. Only layerd knows it. Default 0. */
+  readonly priority?: number | undefined;
   /** Pull every platform of the image. Only layerd does. */
   readonly allPlatforms?: boolean | undefined;
 }
@@ -227,7 +232,7 @@ export interface ManifestDocument {
 
 /**
  * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries`, `manifest`,
- * `putManifest` and `copy` are layerd's own). Requests share kept connections; streams are never buffered and stop when their
+ * `putManifest`, `copy` and all of transfers and pulls are layerd's own). Requests share kept connections; streams are never buffered and stop when their
  * iteration is left.
  *
  * ```ts
@@ -296,10 +301,9 @@ export class LayerdClient implements AsyncDisposable {
       await this.#needLayerd('pull all platforms of an image', options);
       query.set('all-platforms', '1');
     }
-    const response = await this.#send(
-      { method: 'POST', path: '/images/create', query, headers: authHeader(options.auth) },
-      options,
-    );
+    const priority = options.priority === undefined ? {} : { 'X-Layerd-Priority': String(options.priority) };
+    const headers = { ...authHeader(options.auth), ...priority };
+    const response = await this.#send({ method: 'POST', path: '/images/create', query, headers }, options);
     yield* this.#progress(response, options);
   }
 
@@ -606,6 +610,49 @@ export class LayerdClient implements AsyncDisposable {
     return this.#own('tell of registries', options, () =>
       this.#json({ method: 'GET', path: '/layerd/registries' }, options),
     );
+  }
+
+  /** All transfers between the daemon and registries that wait, run or are paused. */
+  async transfers(options: CallOptions = {}): Promise<TransferReport[]> {
+    return this.#own('tell of transfers', options, () =>
+      this.#json({ method: 'GET', path: '/layerd/transfers' }, options),
+    );
+  }
+
+  /** All transfers, then each again whenever it has changed, the last time when it has ended; until the iteration is left. */
+  async *watchTransfers(options: CallOptions = {}): AsyncGenerator<TransferUpdate, void, undefined> {
+    const call: Call = { method: 'GET', path: '/layerd/transfers', query: new URLSearchParams({ watch: '1' }) };
+    const response = await this.#own('tell of transfers', options, () => this.#send(call, options));
+    yield* parseNdjson<TransferUpdate>(this.#transport.body(response, options.signal));
+  }
+
+  /** Pauses, resumes or reorders what is transferred of a digest. Tells how it is now. */
+  async steerTransfer(
+    digest: string,
+    change: { readonly priority?: number | undefined; readonly paused?: boolean | undefined },
+    options: CallOptions = {},
+  ): Promise<TransferReport[]> {
+    const headers = { 'Content-Type': 'application/json' };
+    const path = `/layerd/transfers/${encodeName(digest)}`;
+    const call: Call = { method: 'PATCH', path, headers, body: jsonBody(change) };
+    return this.#own('steer transfers', options, () => this.#json(call, options));
+  }
+
+  /** Ends what is transferred of a digest, for all who want it. */
+  async cancelTransfer(digest: string, options: CallOptions = {}): Promise<void> {
+    const call: Call = { method: 'DELETE', path: `/layerd/transfers/${encodeName(digest)}` };
+    await this.#own('steer transfers', options, () => this.#json(call, options));
+  }
+
+  /** The pulls, pushes and copies under way. */
+  async pulls(options: CallOptions = {}): Promise<DemandReport[]> {
+    return this.#own('tell of pulls', options, () => this.#json({ method: 'GET', path: '/layerd/pulls' }, options));
+  }
+
+  /** Cancels a pull, push or copy by its identifier. */
+  async cancelPull(id: string, options: CallOptions = {}): Promise<void> {
+    const call: Call = { method: 'DELETE', path: `/layerd/pulls/${encodeURIComponent(id)}` };
+    await this.#own('cancel pulls', options, () => this.#json(call, options));
   }
 
   /** Closes all connections; requests and streams under way fail. */

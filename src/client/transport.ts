@@ -31,7 +31,7 @@ export interface TlsOptions {
 
 /** One request to the daemon. */
 export interface Call {
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Path with its version prefix, without the query. */
   readonly path: string;
   readonly query?: URLSearchParams | undefined;

@@ -54,6 +54,7 @@ import { createRegistries, type ReconfigurableRegistries } from './registry/clie
 import { DaemonMetrics, type Direction } from './metrics/daemon.ts';
 import type { Reserve } from './metadata/reserve.ts';
 import type { RegistryOptions } from './registry/registry.ts';
+import { Bandwidth } from './transfers/bandwidth.ts';
 import { Demands } from './transfers/demand.ts';
 import { TransferQueue, type TransferObserver, type TransferRequest } from './transfers/queue.ts';
 import { Transfers } from './transfers/transfers.ts';
@@ -86,6 +87,7 @@ export class Engine {
   readonly #events: EventLog;
   readonly #transfers: TransferQueue<BlobSource>;
   readonly #uploads: UploadQueue;
+  readonly #bandwidth: { readonly download: Bandwidth; readonly upload: Bandwidth };
   readonly #steered: Transfers;
   readonly #registries: ReconfigurableRegistries;
   readonly #unpacker: Unpacker;
@@ -147,7 +149,12 @@ export class Engine {
     const unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     // Of its own: a client that stops sending its archive halfway must not hold up any pull.
     const loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
+    const bandwidth = {
+      download: new Bandwidth(config.downloadBandwidth),
+      upload: new Bandwidth(config.uploadBandwidth),
+    };
     const downloader = new Downloader({
+      bandwidth: bandwidth.download,
       registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
       logger: log,
@@ -160,7 +167,14 @@ export class Engine {
       repositoryOf: (_request, { repository }) => canonicalName(repository),
       observer: transferObserver(metrics, 'download', (_request, { repository }: BlobSource) => repository.registry),
     });
-    const uploader = new Uploader({ db, content, registries, downloader, downloads: transfers });
+    const uploader = new Uploader({
+      db,
+      content,
+      registries,
+      downloader,
+      bandwidth: bandwidth.upload,
+      downloads: transfers,
+    });
     const uploads: UploadQueue = new TransferQueue({
       direction: 'upload',
       concurrency: config.maxConcurrentUploads,
@@ -237,6 +251,7 @@ export class Engine {
     this.#importer = importer;
     this.#transfers = transfers;
     this.#uploads = uploads;
+    this.#bandwidth = bandwidth;
     this.#steered = steered;
     this.#store = store;
     this.#layout = layout;
@@ -332,6 +347,8 @@ export class Engine {
     this.#config = config;
     this.#transfers.concurrency = config.maxConcurrentDownloads;
     this.#uploads.concurrency = config.maxConcurrentUploads;
+    this.#bandwidth.download.rules = config.downloadBandwidth;
+    this.#bandwidth.upload.rules = config.uploadBandwidth;
     this.#events.limits = eventLimits(config);
     this.#unpacker.concurrency = config.maxConcurrentDownloads;
     this.#registries.reconfigure(registryOptions(config, this.#version));

@@ -3,6 +3,7 @@ import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { hexOf, shortId } from '../../src/protocol/digest.ts';
+import type { TransferReport } from '../../src/protocol/engine.ts';
 import type { Manifest } from '../../src/protocol/oci.ts';
 import type { ApiResponse, Daemon } from '../support/daemon.ts';
 import { bulk, image, layer, noise, push, type TestImage, type TestLayer } from '../support/images.ts';
@@ -357,6 +358,29 @@ describe('transfers', { skip: SKIP }, () => {
     assert.match(failed(await lies), /the manifest says/);
     succeeded(await pulling);
     await assertStoreHolds(stack.daemon.dataRoot, honest);
+  });
+});
+
+describe('a limit of bandwidth', { skip: SKIP }, () => {
+  it('holds up a download until a reload lifts it', async () => {
+    await using stack = await startStack({ config: { 'download-bandwidth': ['1k'] } });
+    const { daemon, proxy } = stack;
+    const some = await bulk('limited', 200_000);
+    const pushed = await stack.push('limited:1', image({ layers: [some] }));
+    const outcome = daemon.docker('pull', stack.ref('limited:1'));
+    await proxy.until('the registry to have sent all', (seen) =>
+      seen.some(({ path, end }) => path.endsWith(some.digest) && end === 'complete'),
+    );
+    const list = (await daemon.request('/layerd/transfers')).json<TransferReport[]>();
+    const layers = list.filter(({ digest }) => digest === some.digest);
+    assert.deepEqual(
+      layers.map(({ state, received }) => [state, received]),
+      [['downloading', 0]],
+    );
+    await writeFile(daemon.configFile, '{}');
+    daemon.process.child.kill('SIGHUP');
+    succeeded(await outcome);
+    await assertStoreHolds(daemon.dataRoot, pushed);
   });
 });
 

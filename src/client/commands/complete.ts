@@ -1,9 +1,10 @@
 import type { LayerdClient } from '../engine.ts';
 import type { ArgumentSpec, Completes, CommandSpec } from './command.ts';
+import { shortenId } from '../format/units.ts';
 import { flagOf, locate, matchFlag, type Flag } from './flags.ts';
 import { COMMANDS, GLOBAL_OPTIONS, PARENTS } from './table.ts';
 
-/** How long the daemon may take to name its images before the shell gets none. */
+/** How long the daemon may take to name what it has before the shell gets none. */
 const NAMES_TIMEOUT_MS = 2_000;
 
 /** What a shell offers: words with a description each, or the names of files. */
@@ -98,20 +99,37 @@ async function candidates(
 ): Promise<Completion> {
   if (completes === undefined) return matching([], current);
   if (completes === 'file' || completes === 'directory') return { type: completes };
-  const words = completes === 'image' ? await imageNames(await client()) : completes.map((word) => [word, ''] as const);
+  const words =
+    typeof completes === 'string'
+      ? await namesFrom(await client(), completes === 'image' ? imageNames : transferDigests)
+      : completes.map((word) => [word, ''] as const);
   return matching(
     words.map(([word, description]) => [prefix + word, description] as const),
     current,
   );
 }
 
-/** The names of the daemon's images; none when it cannot be asked, since a shell has no place for an error. */
-async function imageNames(client: LayerdClient): Promise<(readonly [string, string])[]> {
+type Names = (readonly [name: string, description: string])[];
+
+async function imageNames(client: LayerdClient, signal: AbortSignal): Promise<Names> {
+  const images = await client.images({ signal });
+  return images.flatMap(({ RepoTags }) =>
+    RepoTags.filter((name) => !name.includes('<none>')).map((name) => [name, ''] as const),
+  );
+}
+
+async function transferDigests(client: LayerdClient, signal: AbortSignal): Promise<Names> {
+  const transfers = await client.transfers({ signal });
+  return transfers.map(({ digest, state }) => [shortenId(digest), state] as const);
+}
+
+/** The daemon's names of something; none when it cannot be asked, since a shell has no place for an error. */
+async function namesFrom(
+  client: LayerdClient,
+  ask: (client: LayerdClient, signal: AbortSignal) => Promise<Names>,
+): Promise<Names> {
   try {
-    const images = await client.images({ signal: AbortSignal.timeout(NAMES_TIMEOUT_MS) });
-    return images.flatMap(({ RepoTags }) =>
-      RepoTags.filter((name) => !name.includes('<none>')).map((name) => [name, ''] as const),
-    );
+    return await ask(client, AbortSignal.timeout(NAMES_TIMEOUT_MS));
   } catch {
     return [];
   } finally {

@@ -5,11 +5,13 @@ import type { RegistryAuth } from '../engine.ts';
 import { Interruption } from '../interruption.ts';
 import { PlainView, type ProgressView } from '../progress/view.ts';
 import { Exit, type Context, type Run } from './command.ts';
+import { parsePriority } from './priority.ts';
 
 interface Options {
   readonly allPlatforms?: boolean;
   readonly allTags?: boolean;
   readonly platform?: string;
+  readonly priority?: string;
   readonly quiet?: boolean;
 }
 
@@ -24,13 +26,14 @@ export const pull: Run<Options> = async (context, [name = ''], options) => {
     throw new LayerdError('invalid', '--all-platforms and --platform exclude each other');
   }
   const reference = options.allTags === true ? parsed : withDefaultTag(parsed);
+  const priority = options.priority === undefined ? undefined : parsePriority('--priority', options.priority);
   const isQuiet = options.quiet === true;
   if (!isQuiet && reference !== parsed) await out.line(`Using default tag: ${reference.tag ?? ''}`);
   const view = isQuiet ? undefined : await createView(context);
   try {
     const auth = await credentialsFor(context, name);
     const { allTags, allPlatforms, platform } = options;
-    const messages = client.pull(name, { allTags, allPlatforms, platform, auth, signal });
+    const messages = client.pull(name, { allTags, allPlatforms, platform, priority, auth, signal });
     for await (const message of messages) await view?.show(message);
     await view?.end();
   } catch (error) {

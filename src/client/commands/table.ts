@@ -17,6 +17,12 @@ const INSECURE: OptionSpec = {
   description: 'Accepted as docker has it; which registries may be insecure is the daemon’s to decide',
 };
 const LIST: ArgumentSpec = { name: 'MANIFEST_LIST', description: 'Name of the list' };
+const DIGEST: ArgumentSpec = {
+  name: 'DIGEST',
+  description: 'Digest of the blob, or the start of one',
+  variadic: true,
+  completes: 'transfer',
+};
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -44,12 +50,18 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'Pull for another platform than the daemon’s: os[/arch[/variant]]',
         completes: PLATFORMS,
       },
+      {
+        flags: '--priority <NUMBER>',
+        description: 'From -100 to 100: what waits goes after what has more. Default 0',
+        completes: ['10', '-10'],
+      },
       { flags: '-q, --quiet', description: 'Print nothing but the name of the image pulled' },
     ],
     examples: [
       ['layerctl pull redis:7', 'a tag of Docker Hub’s redis'],
       ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
       ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
+      ['layerctl pull --priority 10 redis:7', 'before the others that wait'],
       ['layerctl pull --all-platforms debian:12', 'for all of them, to save or push the whole image'],
     ],
     load: async () => (await import('./pull.ts')).pull,
@@ -529,6 +541,58 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./events.ts')).events,
   },
   {
+    paths: ['transfers', 'transfer ls'],
+    group: DAEMON,
+    summary: 'Show what is downloaded and uploaded, for whom and how fast',
+    description:
+      'Shows each blob that is transferred, waits for it or is paused. On a terminal the view is live, and keys pause, resume, ' +
+      'reorder and cancel the one that is selected; elsewhere, and with --format, it is a table of how things stand.',
+    args: [],
+    options: [FORMAT_LIST, NO_TRUNC],
+    examples: [
+      ['layerctl transfers', 'a live view: arrows select, p pauses and resumes, + and - reorder, c cancels, q quits'],
+      ['layerctl transfers --format table', 'as it is now'],
+      ["layerctl transfers --format '{{.Digest}} {{.Rate}} {{.Client}}'", 'fields for scripts'],
+    ],
+    load: async () => (await import('./transfers.ts')).transfers,
+  },
+  {
+    paths: ['transfer pause'],
+    group: DAEMON,
+    summary: 'Pause transfers; their places go to the next, and what has arrived stays',
+    args: [DIGEST],
+    options: [],
+    examples: [['layerctl transfer pause 5f70bf18a086', 'until it is resumed']],
+    load: async () => (await import('./transfers.ts')).pause,
+  },
+  {
+    paths: ['transfer resume'],
+    group: DAEMON,
+    summary: 'Let paused transfers go on',
+    args: [DIGEST],
+    options: [],
+    examples: [['layerctl transfer resume 5f70bf18a086', 'from where it was']],
+    load: async () => (await import('./transfers.ts')).resume,
+  },
+  {
+    paths: ['transfer priority'],
+    group: DAEMON,
+    summary: 'Let transfers that wait go before others, or after them',
+    args: [{ name: 'PRIORITY', description: 'From -100 to 100; 0 is usual' }, DIGEST],
+    options: [],
+    examples: [['layerctl transfer priority 10 5f70bf18a086', 'before what is usual']],
+    load: async () => (await import('./transfers.ts')).prioritize,
+  },
+  {
+    paths: ['transfer cancel'],
+    group: DAEMON,
+    summary: 'Cancel transfers, for all pulls and pushes that need them',
+    args: [DIGEST],
+    options: [],
+    examples: [['layerctl transfer cancel 5f70bf18a086', 'the same pull goes on from there']],
+    load: async () => (await import('./transfers.ts')).cancel,
+  },
+  {
     paths: ['df', 'system df'],
     group: DAEMON,
     summary: 'Show what takes space on the disk',
@@ -602,6 +666,7 @@ export const PARENTS: Readonly<Record<string, { readonly summary: string; readon
     summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
+  transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },
   system: { summary: 'Commands on the daemon: df, events, info', group: 'As docker groups them' },
 };
 

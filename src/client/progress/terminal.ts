@@ -171,12 +171,12 @@ function sizesOf({ current, total }: LayerProgress): string {
   return `${' '.repeat(Math.max(0, 7 - width(received)))}${received}/${humanSize(total, 4)}`;
 }
 
-function drawBar(share: number, columns: number): string {
+export function drawBar(share: number, columns: number): string {
   const filled = Math.min(columns, Math.max(0, Math.round(share * columns)));
   return `[${pad(filled === columns ? '='.repeat(columns) : `${'='.repeat(filled)}>`, columns).slice(0, columns)}]`;
 }
 
-function shortDuration(seconds: number): string {
+export function shortDuration(seconds: number): string {
   const whole = Math.ceil(seconds);
   if (whole < 60) return `${whole}s`;
   const minutes = Math.floor(whole / 60);
@@ -184,7 +184,7 @@ function shortDuration(seconds: number): string {
 }
 
 /** Cut to one row of the terminal; text that filled the last column would break into the next row. */
-function clip(text: string, columns: number): string {
+export function clip(text: string, columns: number): string {
   return width(text) < columns ? text : cut(text, columns - 1);
 }
 

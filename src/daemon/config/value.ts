@@ -140,6 +140,29 @@ export const size: ValueType<number> = text('size', (value) => {
   return bytes;
 });
 
+/** How many bytes a second may be moved: for all registries or one, always or at a time of day. */
+export interface BandwidthLimit {
+  readonly registry?: string | undefined;
+  readonly bytesPerSecond: number;
+  /** Minutes since midnight. */
+  readonly time?: { readonly from: number; readonly to: number } | undefined;
+}
+
+/** `[REGISTRY=]RATE[@HH:MM-HH:MM]`, the rate in bytes a second, with a unit as a size has. */
+export const bandwidth = text<BandwidthLimit>('[registry=]rate[@time]', (value) => {
+  const [, registry, rate = '', from, to] = /^(?:([^=@\s]+)=)?([^=@]+)(?:@(\d\d:\d\d)-(\d\d:\d\d))?$/.exec(value) ?? [];
+  if (rate === '') throw new Error('must be like 20m, registry.example.com=5m or 2m@08:00-18:00');
+  const bytesPerSecond = size.check(rate);
+  const time = from === undefined || to === undefined ? undefined : { from: minutes(from), to: minutes(to) };
+  return { registry, bytesPerSecond, time };
+});
+
+function minutes(time: string): number {
+  const [hour = NaN, minute = NaN] = time.split(':').map(Number);
+  if (hour > 23 || minute > 59) throw new Error('must have times from 00:00 to 23:59');
+  return hour * 60 + minute;
+}
+
 /** A user group, by name or number. */
 export const group = text('group', (value) => {
   if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$/.test(value)) throw new Error('must be the name or the number of a group');

@@ -3,6 +3,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import type { Credentials, Logger, Registries, RemoteBlob, Repository } from '../registry/registry.ts';
+import type { Bandwidth } from '../transfers/bandwidth.ts';
 import type { TransferStatus } from '../transfers/transfer.ts';
 
 /** Where one party would have a blob fetched from. */
@@ -23,6 +24,7 @@ export interface DownloaderParts {
   readonly registries: Pick<Registries, 'blob'>;
   /** `max-download-attempts`: attempts in a row that bring next to nothing before a download fails. */
   readonly maxAttempts: () => number;
+  readonly bandwidth: Bandwidth;
   readonly logger: Logger;
 }
 
@@ -57,7 +59,7 @@ export class Downloader {
     source: BlobSource,
     options: DownloadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    const { registries, maxAttempts } = this.#parts;
+    const { registries, maxAttempts, bandwidth } = this.#parts;
     const { signal, avoid, served, update } = options;
     let received = options.offset;
     let attempts = 0;
@@ -80,7 +82,8 @@ export class Downloader {
       served.add(remote.host);
       update({ host: remote.host });
       try {
-        for await (const chunk of skip(remote, received)) {
+        const body = skip(remote, received);
+        for await (const chunk of bandwidth.limit(body, source.repository.registry, signal)) {
           yield chunk;
           received += chunk.byteLength;
           update({ received });

@@ -6,6 +6,7 @@ import type { ContentStore } from '../content/store.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Delivery, Registries, Repository, RequestOptions } from '../registry/registry.ts';
+import type { Bandwidth } from '../transfers/bandwidth.ts';
 import type { Candidate } from '../transfers/line.ts';
 import type { TransferControl, TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { otherSize, type BlobSource, type Downloader } from './download.ts';
@@ -46,6 +47,7 @@ export interface UploaderParts {
   readonly content: ContentStore;
   readonly registries: Registries;
   readonly downloader: Downloader;
+  readonly bandwidth: Bandwidth;
   /** The queue of downloads, whose limit counts for what is passed on from one registry to another, too. */
   readonly downloads: { occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> };
 }
@@ -115,9 +117,10 @@ export class Uploader {
     control: TransferControl,
     open: (offset: number) => AsyncIterable<Uint8Array>,
   ): Promise<Delivery> {
-    return this.#parts.registries.deliver(
+    const { registries, bandwidth } = this.#parts;
+    return registries.deliver(
       repository,
-      { digest, size, open },
+      { digest, size, open: (offset) => bandwidth.limit(open(offset), repository.registry, control.signal) },
       {
         credentials,
         signal: control.signal,

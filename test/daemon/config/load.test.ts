@@ -38,6 +38,22 @@ function refuses(args: string[], content: unknown, message: RegExp, surroundings
   );
 }
 
+describe('limits of bandwidth', () => {
+  it('are for all or one registry, always or at a time of day', () => {
+    const { downloadBandwidth, uploadBandwidth } = load(['--upload-bandwidth', '2m@22:30-06:00'], {
+      'download-bandwidth': ['20m', 'registry.example.com:5000=500k@08:00-18:00'],
+    });
+    const time = undefined;
+    assert.deepEqual(downloadBandwidth, [
+      { registry: undefined, bytesPerSecond: 20 * 1024 * 1024, time },
+      { registry: 'registry.example.com:5000', bytesPerSecond: 500 * 1024, time: { from: 480, to: 1080 } },
+    ]);
+    assert.deepEqual(uploadBandwidth, [
+      { registry: undefined, bytesPerSecond: 2 * 1024 * 1024, time: { from: 1350, to: 360 } },
+    ]);
+  });
+});
+
 describe('the configuration', () => {
   it('has the places of a system daemon for root', () => {
     const config = load([]);
@@ -157,6 +173,9 @@ describe('a start is refused for', () => {
     ['a file that is no object', [], '[]', /must be an object/],
     ['proxies that are no object', [], { proxies: 'http://p' }, /"proxies" must be an object/],
     ['a number as text', [], { 'max-concurrent-downloads': '3' }, /"3" must be a whole number from 1/],
+    ['a limit without a rate', [], { 'download-bandwidth': ['registry.example.com='] }, /must be like 20m/],
+    ['a limit at no time', ['--upload-bandwidth', '5m@08:00-24:00'], undefined, /must have times from 00:00 to 23:59/],
+    ['a limit of nothing', [], { 'upload-bandwidth': ['a.example.com=0'] }, /"a.example.com=0" must be a size/],
     ['a fraction', [], { 'max-concurrent-downloads': 1.5 }, /must be a whole number/],
     ['no downloads at all', ['--max-concurrent-downloads', '0'], undefined, /--max-concurrent-downloads: 0 must be/],
     ['a number that is none', ['--max-download-attempts=many'], undefined, /"many" must be a whole number/],
