@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
@@ -8,6 +8,7 @@ import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
 import { filesOnDisk, onDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
+import { Trash } from '../metadata/trash.ts';
 import type { Blob } from './content.ts';
 
 /**
@@ -17,6 +18,7 @@ import type { Blob } from './content.ts';
 export class ContentStore {
   readonly #db: Database;
   readonly #root: string;
+  readonly #trash: Trash;
   readonly #now: () => number;
 
   constructor(options: { db: Database; root: string; now?: () => number }) {
@@ -25,9 +27,10 @@ export class ContentStore {
     this.#now = options.now ?? Date.now;
     // Nobody resumes what was staged when the daemon died.
     rmSync(join(this.#root, 'staging'), { recursive: true, force: true });
-    for (const folder of ['blobs/sha256', 'ingest', 'staging', 'trash']) {
+    for (const folder of ['blobs/sha256', 'ingest', 'staging']) {
       mkdirSync(join(this.#root, folder), { recursive: true });
     }
+    this.#trash = new Trash(join(this.#root, 'trash'));
   }
 
   /** Whether the blob is stored and verified. */
@@ -74,7 +77,7 @@ export class ContentStore {
    */
   discardIngest(digest: Digest): number {
     const bytes = onDisk(this.ingestSize(digest));
-    this.#db.afterCommit(() => discard(this.ingestPath(digest), this.#trashPath(digest)));
+    this.#db.afterCommit(() => this.#trash.discard(this.ingestPath(digest)));
     return bytes;
   }
 
@@ -121,16 +124,15 @@ export class ContentStore {
     if (actual !== digest) {
       throw new LayerdError('corrupt', `the document has digest ${actual}, expected ${digest}`);
     }
-    // A name of its own: an ingest of the same digest may be under way for another pull.
-    const path = `${this.ingestPath(digest)}.${randomUUID()}`;
+    // Not beside the ingests, which are swept: it is over before anybody could resume it.
+    const path = this.stagingPath();
     try {
       await writeFile(path, bytes, { flush: true });
-      await rename(path, this.path(digest));
+      this.#place(path, digest, bytes.byteLength);
     } catch (error) {
       await rm(path, { force: true });
       throw storageError(error, `store ${digest}`);
     }
-    this.#insert(digest, bytes.byteLength, true);
   }
 
   /**
@@ -145,11 +147,10 @@ export class ContentStore {
       } finally {
         await file.close();
       }
-      await rename(path, this.path(digest));
+      this.#place(path, digest, size);
     } catch (error) {
       throw storageError(error, `commit blob ${digest}`);
     }
-    this.#insert(digest, size, true);
   }
 
   /**
@@ -164,7 +165,7 @@ export class ContentStore {
       bytes += onDisk(row?.size ?? 0);
     }
     this.#db.afterCommit(() => {
-      for (const digest of digests) discard(this.path(digest), this.#trashPath(digest));
+      for (const digest of digests) this.#trash.discard(this.path(digest));
     });
     return bytes;
   }
@@ -174,8 +175,7 @@ export class ContentStore {
    * file, and ingests that `isWanted` denies. Returns the digests whose files are gone.
    */
   async sweep(isWanted: (digest: Digest) => boolean): Promise<Digest[]> {
-    await rm(join(this.#root, 'trash'), { recursive: true, force: true });
-    mkdirSync(join(this.#root, 'trash'), { recursive: true });
+    await this.#trash.empty();
     this.sweepIngests(isWanted);
     const rows = new Set(this.#db.all<{ digest: Digest }>('SELECT digest FROM blob').map((row) => row.digest));
     for (const name of readdirSync(join(this.#root, 'blobs', 'sha256'))) {
@@ -196,29 +196,14 @@ export class ContentStore {
     }
   }
 
-  #trashPath(digest: Digest): string {
-    return join(this.#root, 'trash', `${hexOf(digest)}.${randomUUID()}`);
-  }
-
-  #insert(digest: Digest, size: number, durable: boolean): void {
+  /** File and row in one turn of the event loop: a sweep that came in between would take the file for a leftover. */
+  #place(path: string, digest: Digest, size: number): void {
+    renameSync(path, this.path(digest));
     this.#db.run(
-      'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, ?, ?)',
+      'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, 1, ?)',
       digest,
       size,
-      durable ? 1 : 0,
       this.#now(),
     );
   }
-}
-
-/** Moves a file out of sight at once and unlinks it in the background. */
-function discard(path: string, trash: string): void {
-  try {
-    renameSync(path, trash);
-  } catch (error) {
-    // Already gone is what was wanted; anything else is left for the next sweep, which finds a file without a row.
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return;
-  }
-  // What cannot be unlinked now goes with the rest of the trash at the next start.
-  rm(trash, { force: true }).catch(() => undefined);
 }

@@ -1,12 +1,11 @@
-import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, type Digest } from '../../protocol/digest.ts';
 import type { NewEvent } from '../events/event.ts';
 import { filesOnDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
+import { Trash } from '../metadata/trash.ts';
 import type { Layer, UnpackedLayer } from './layer.ts';
 
 const SUFFIX = '.erofs';
@@ -27,7 +26,7 @@ export class LayerStore {
   readonly #events: { append(event: NewEvent): unknown };
   readonly #layers: string;
   readonly #unpacking: string;
-  readonly #trash: string;
+  readonly #trash: Trash;
   readonly #now: () => number;
 
   /** `root`: the data root. */
@@ -41,10 +40,12 @@ export class LayerStore {
     this.#events = options.events;
     this.#layers = join(options.root, 'layers', 'sha256');
     this.#unpacking = join(options.root, 'layers', 'unpacking');
-    this.#trash = join(options.root, 'layers', 'trash');
     this.#now = options.now ?? Date.now;
     try {
-      for (const folder of [this.#layers, this.#unpacking, this.#trash]) mkdirSync(folder, { recursive: true });
+      for (const folder of [this.#layers, this.#unpacking]) mkdirSync(folder, { recursive: true });
+      this.#trash = new Trash(join(options.root, 'layers', 'trash'));
+      // What an unpacking left. Now, since the first pull may come before the sweep does.
+      for (const name of readdirSync(this.#unpacking)) this.#trash.discard(join(this.#unpacking, name));
     } catch (error) {
       throw storageError(error, 'make the folders of the layers');
     }
@@ -145,20 +146,17 @@ export class LayerStore {
       if (row !== undefined) this.#append('remove', diffId);
     }
     this.#db.afterCommit(() => {
-      for (const diffId of diffIds) this.#discard(diffId);
+      for (const diffId of diffIds) this.#trash.discard(this.path(diffId));
     });
     return bytes;
   }
 
   /**
-   * Brings files and rows together after a start, before anything is unpacked: empties the trash, removes what an
-   * unpacking left, files that have no row, and rows that have no file.
+   * Brings files and rows together after a start: empties the trash, removes files that have no row, and rows that have no
+   * file.
    */
   async sweep(): Promise<void> {
-    for (const folder of [this.#trash, this.#unpacking]) {
-      await rm(folder, { recursive: true, force: true });
-      mkdirSync(folder, { recursive: true });
-    }
+    await this.#trash.empty();
     const rows = new Map(
       this.#db
         .all<Pick<LayerRow, 'diff_id' | 'image_size'>>('SELECT diff_id, image_size FROM layer')
@@ -183,17 +181,5 @@ export class LayerStore {
 
   #append(action: 'commit' | 'remove', diffId: Digest, attributes: Record<string, string> = {}): void {
     this.#events.append({ type: 'layer', action, actor: diffId, attributes: { ...attributes, name: diffId } });
-  }
-
-  #discard(diffId: Digest): void {
-    const trash = join(this.#trash, `${hexOf(diffId)}.${randomUUID()}`);
-    try {
-      renameSync(this.path(diffId), trash);
-    } catch {
-      // Already gone is what was wanted; a file that cannot be moved has no row, and the next start's sweep removes it.
-      return;
-    }
-    // What cannot be unlinked now goes with the rest of the trash at the next start.
-    rm(trash, { force: true }).catch(() => undefined);
   }
 }

@@ -142,6 +142,36 @@ describe('the content store', () => {
     assert.deepEqual(files('trash'), []);
   });
 
+  it('leaves alone, while it sweeps, what is being stored', async () => {
+    const documents = Array.from({ length: 50 }, (_, at) => Buffer.from(`document ${at}`));
+    const ingests = Array.from({ length: 50 }, (_, at) => `ingest ${at}`);
+    for (const text of ingests) writeFileSync(content.ingestPath(digestOf(text)), text);
+    let isStoring = true;
+    const storing = Promise.all([
+      ...documents.map((bytes) => content.putDocument(digestOf(bytes), bytes)),
+      ...ingests.map((text) => content.commit(digestOf(text), text.length)),
+    ]).finally(() => (isStoring = false));
+    let sweeps = 0;
+    for (; isStoring; sweeps += 1) {
+      await new Promise(setImmediate);
+      assert.deepEqual(await content.sweep((digest) => ingests.some((text) => digestOf(text) === digest)), []);
+    }
+    assert.ok(sweeps > 1);
+    await storing;
+    for (const bytes of documents) assert.deepEqual(await content.read(digestOf(bytes)), bytes);
+    for (const text of ingests) assert.equal((await content.read(digestOf(text))).toString(), text);
+  });
+
+  it('removes what is to be removed though it sweeps', async () => {
+    const removed = Buffer.from('removed');
+    await content.putDocument(digestOf(removed), removed);
+    for (let count = 0; count < 20; count += 1) writeFileSync(join(root, 'trash', `left over ${count}`), '');
+    const sweeping = content.sweep(() => false);
+    db.transaction(() => content.remove([digestOf(removed)]));
+    await sweeping;
+    assert.deepEqual(files('blobs/sha256'), []);
+  });
+
   describe('garbage collection', () => {
     let removedLayers: Digest[];
     let collector: GarbageCollector;

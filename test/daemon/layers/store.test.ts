@@ -105,6 +105,13 @@ describe('a layer store', () => {
     assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'new one');
   });
 
+  it('leaves alone, while it sweeps, what is unpacked since it was opened', async (t) => {
+    const { store } = await open(t);
+    await writeFile(store.temporaryPath(digest('f')), 'half');
+    await store.sweep();
+    assert.equal(await readFile(store.temporaryPath(digest('f')), 'utf8'), 'half');
+  });
+
   it('sweeps what a crash left, at any point', async (t) => {
     const { store, root, reopen } = await open(t);
     await put(store, digest('a'), digest('1'));
