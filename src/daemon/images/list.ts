@@ -6,7 +6,6 @@ import { manifestSummaries } from './manifest-summary.ts';
 import type { ListedImage } from './listing.ts';
 import { repoDigests, repoTags } from './name.ts';
 import type { ImageStore } from './store.ts';
-import { unixSeconds } from '../../protocol/time.ts';
 
 export interface ListOptions {
   /** Whether to list images too that have no name and are there for those that were made on top of them. */
@@ -35,9 +34,9 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
     const summary: ListedSummary = {
       Id: image.id,
       ParentId: image.parent ?? '',
-      RepoTags: repoTags(names),
-      RepoDigests: repoDigests(names),
-      Created: unixSeconds(image.created),
+      RepoTags: names === image.names ? [...image.tags] : repoTags(names),
+      RepoDigests: names === image.names ? [...image.digests] : repoDigests(names),
+      Created: image.createdSeconds,
       Size: image.size,
       SharedSize: shared === undefined ? -1 : (shared.get(image.id) ?? 0),
       Labels: image.labels,
@@ -52,5 +51,5 @@ export async function listImages(store: ImageStore, options: ListOptions = {}): 
       summary.Manifests = await manifestSummaries(store, { ...image, listedId: image.id }, identity);
     }
   }
-  return listed.map(({ summary }) => summary).sort((one, other) => (other.Created ?? 0) - (one.Created ?? 0));
+  return listed.map(({ summary }) => summary);
 }

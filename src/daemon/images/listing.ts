@@ -1,6 +1,7 @@
 import type { Digest } from '../../protocol/digest.ts';
+import { unixSeconds } from '../../protocol/time.ts';
 import type { Database } from '../metadata/database.ts';
-import type { ImageName } from './name.ts';
+import { repoDigests, repoTags, type ImageName } from './name.ts';
 import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageSizes, type SizedTarget } from './sizes.ts';
 
@@ -16,6 +17,10 @@ export interface ListedImage {
   readonly created: string | undefined;
   readonly labels: Record<string, string>;
   readonly names: readonly ImageName[];
+  /** The names as people write them, and Unix seconds of {@link created}: made once for all lists. */
+  readonly tags: readonly string[];
+  readonly digests: readonly string[];
+  readonly createdSeconds: number | undefined;
   /** Bytes on the disk. */
   readonly size: number;
   /** The image ID of the stored image that it was made on top of. */
@@ -31,7 +36,7 @@ interface TargetRow extends SizedTarget {
   readonly created: string | null;
 }
 
-/** Reads all images from the metadata, in a few statements however many there are. `namesOf` gives the names of targets. */
+/** Reads all images from the metadata, the newest first, in a few statements however many there are. `namesOf` gives the names of targets. */
 export function readListing(db: Database, namesOf: (targets: readonly Digest[]) => ImageName[]): ListedImage[] {
   const rows = db.all<TargetRow>(
     `SELECT image_id AS id, target, image.media_type AS mediaType, image.bytes, labels, created
@@ -51,8 +56,9 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
       .map(({ id, parent }) => [id, parent]),
   );
   const withChildren = new Set(parents.values());
-  return [...byId.values()].map((targets) => {
+  const images = [...byId.values()].map((targets) => {
     const [{ id, target, mediaType, bytes, created, labels }] = targets;
+    const names = namesOf(targets.map((row) => row.target));
     return {
       id,
       target,
@@ -60,10 +66,14 @@ export function readListing(db: Database, namesOf: (targets: readonly Digest[]) 
       bytes,
       created: created ?? undefined,
       labels: JSON.parse(labels ?? '{}') as Record<string, string>,
-      names: namesOf(targets.map((row) => row.target)),
+      names,
+      tags: repoTags(names),
+      digests: repoDigests(names),
+      createdSeconds: unixSeconds(created ?? undefined),
       size: sizeOf(targets),
       parent: parents.get(id),
       hasChildren: withChildren.has(id),
     };
   });
+  return images.sort((one, other) => (other.createdSeconds ?? 0) - (one.createdSeconds ?? 0));
 }
