@@ -146,13 +146,13 @@ describe('the content store', () => {
     const documents = Array.from({ length: 50 }, (_, at) => Buffer.from(`document ${at}`));
     const ingests = Array.from({ length: 50 }, (_, at) => `ingest ${at}`);
     for (const text of ingests) writeFileSync(content.ingestPath(digestOf(text)), text);
-    let isStoring = true;
+    const done = new AbortController();
     const storing = Promise.all([
       ...documents.map((bytes) => content.putDocument(digestOf(bytes), bytes)),
       ...ingests.map((text) => content.commit(digestOf(text), text.length)),
-    ]).finally(() => (isStoring = false));
+    ]).finally(() => done.abort());
     let sweeps = 0;
-    for (; isStoring; sweeps += 1) {
+    for (; !done.signal.aborted; sweeps += 1) {
       await new Promise(setImmediate);
       assert.deepEqual(await content.sweep((digest) => ingests.some((text) => digestOf(text) === digest)), []);
     }
