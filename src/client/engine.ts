@@ -232,8 +232,8 @@ export interface ManifestDocument {
 
 /**
  * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries`, `manifest`,
- * `putManifest`, `copy` and all of transfers and pulls are layerd's own). Requests share kept connections; streams are never buffered and stop when their
- * iteration is left.
+ * `putManifest`, `copy` and all of transfers and pulls are layerd's own). Requests share kept connections; streams are never
+ * buffered and stop when their iteration is left.
  *
  * ```ts
  * await using client = new LayerdClient({ host: 'unix:///run/layerd/layerd.sock' });

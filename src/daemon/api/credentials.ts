@@ -8,8 +8,9 @@ import { parseFields, readBody } from './body.ts';
 const MAX_BODY_BYTES = 64 * 1024;
 
 /**
- * The credentials of X-Registry-Auth, or of another header of its form: base64url (or, from some clients, plain base64) of a JSON object. Clients send
- * the header empty, as `{}` or malformed when they have none, and dockerd takes all of those for anonymous; so do we.
+ * The credentials of X-Registry-Auth, or of another header of its form: base64url (or, from some clients, plain base64) of a
+ * JSON object. Clients send the header empty, as `{}` or malformed when they have none, and dockerd takes all of those for
+ * anonymous; so do we.
  */
 export function credentialsOf(request: IncomingMessage, name = 'x-registry-auth'): Credentials | undefined {
   const header = request.headers[name];

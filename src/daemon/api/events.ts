@@ -5,6 +5,7 @@ import { matchesLabels, parseFilters, type Filters } from '../images/filters.ts'
 import { familiarName, parseReference } from '../../protocol/reference.ts';
 import type { Call } from './call.ts';
 import { eventText, knowsEvent } from './compat.ts';
+import { drained } from './drained.ts';
 import { negotiate } from './media-type.ts';
 import { quote, time } from './parameters.ts';
 
@@ -31,7 +32,7 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
   response.flushHeaders();
   for await (const event of events) {
     // The connection holds what it can; the rest stays in the log until the client has read.
-    if (!response.write(`${prefix}${eventText(event, version)}\n`)) await drained(call);
+    if (!response.write(`${prefix}${eventText(event, version)}\n`)) await drained(response, signal);
   }
   response.end();
 }
@@ -43,20 +44,6 @@ export function requireOrder(query: URLSearchParams, since: bigint | undefined, 
     'invalid',
     `since ${quote(query.get('since') ?? '')} cannot be after until ${quote(query.get('until') ?? '')}`,
   );
-}
-
-/** Resolves when the connection takes more, or is gone. */
-export function drained({ response, signal }: Call): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off('drain', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    response.once('drain', done);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }
 
 /** Filters that match the name or ID of one type of object, by prefix. */

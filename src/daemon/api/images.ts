@@ -9,7 +9,6 @@ import {
   parseImageAndTag,
   parseReference,
   splitSearchTerm,
-  withTag,
   type Reference,
 } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
@@ -19,7 +18,7 @@ import { credentialsOf, pushCredentials } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { importImage } from './import.ts';
 import { imageName } from './names.ts';
-import { flag, integer, named, platform, platforms } from './parameters.ts';
+import { flag, integer, named, platform, platforms, tagged } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { streamed } from './streamed.ts';
 import { NO_SINGLE_FILTER, Since } from './versions.ts';
@@ -168,8 +167,7 @@ function newName({ query }: Call): Reference {
     throw new LayerdError('invalid', 'parameter repo: missing; expected the repository to tag in, such as team/app');
   }
   const reference = named('repo', () => parseReference(repository));
-  const tag = query.get('tag') ?? '';
-  return tag === '' ? reference : named('tag', () => withTag(reference, tag));
+  return tagged(reference, query);
 }
 
 /** A name that means "no image" in a Dockerfile, so that it can be the name of none. */
@@ -209,9 +207,8 @@ function pullRequest(call: Call): PullRequest {
 async function pushRequest(call: Call): Promise<PushRequest> {
   const { query, version } = call;
   const reference = named('name', () => parseReference(nameOf(call)));
-  const tag = query.get('tag') ?? '';
   return {
-    reference: tag === '' ? reference : named('tag', () => withTag(reference, tag)),
+    reference: tagged(reference, query),
     platform: version < Since.pushPlatform ? undefined : platform(query, 'platform'),
     credentials: await pushCredentials(call.request),
     ...wishOf(call.request),

@@ -1,8 +1,8 @@
 import { LayerdError } from '../../protocol/errors.ts';
-import { parseReference, withDefaultTag, withTag, type Reference } from '../../protocol/reference.ts';
+import { parseReference, withDefaultTag, type Reference } from '../../protocol/reference.ts';
 import type { Call } from './call.ts';
 import { discardBody } from './guard.ts';
-import { named, quote } from './parameters.ts';
+import { named, quote, tagged } from './parameters.ts';
 import type { ApiParts, ImportRequest } from './parts.ts';
 import { streamed, streamedFrom } from './streamed.ts';
 import { Since } from './versions.ts';
@@ -63,7 +63,7 @@ function newName(query: URLSearchParams): Reference | undefined {
     throw new LayerdError('invalid', 'parameter repo: missing; a tag needs the repository that it is in');
   }
   const reference = named('repo', () => parseReference(repository));
-  const name = withDefaultTag(tag === '' ? reference : named('tag', () => withTag(reference, tag)));
+  const name = withDefaultTag(tagged(reference, query));
   if (name.digest !== undefined) {
     throw new LayerdError(
       'invalid',

@@ -1,6 +1,7 @@
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { decodePlatform } from '../images/platform.ts';
+import { withTag, type Reference } from '../../protocol/reference.ts';
 import { parseTime } from '../../protocol/time.ts';
 
 /** A parameter is never longer than this in an error message, in characters. */
@@ -48,6 +49,12 @@ export function integer(
 export function time(query: URLSearchParams, name: string): bigint | undefined {
   const text = query.get(name) ?? '';
   return text === '' ? undefined : named(name, () => parseTime(text, Date.now()));
+}
+
+/** A reference with the tag of a parameter of its own, which goes before the one in the name. */
+export function tagged(reference: Reference, query: URLSearchParams): Reference {
+  const tag = query.get('tag') ?? '';
+  return tag === '' ? reference : named('tag', () => withTag(reference, tag));
 }
 
 /** What the body makes of a parameter; an error says which parameter it was. */

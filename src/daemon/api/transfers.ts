@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Router } from 'express';
 import { isDigest, type Digest } from '../../protocol/digest.ts';
 import type { TransferUpdate } from '../../protocol/engine.ts';
@@ -7,6 +6,7 @@ import { isPriority, PRIORITIES } from '../transfers/demand.ts';
 import type { Steering } from '../transfers/transfers.ts';
 import { parseFields, readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
+import { drained } from './drained.ts';
 import { discardBody } from './guard.ts';
 import { flag, quote } from './parameters.ts';
 import type { ApiParts, TransferOperations } from './parts.ts';
@@ -102,7 +102,7 @@ async function watch(call: Call, transfers: TransferOperations): Promise<void> {
     const updates: TransferUpdate[] = missed === 0 ? reports : [{ missed }, ...reports];
     const lines = updates.map((update) => `${JSON.stringify(update)}\n`).join('');
     // Nothing is asked for while the connection is full: what changes meanwhile is told as it is then.
-    if (lines !== '' && !response.write(lines)) await once(response, 'drain', { signal }).catch(() => undefined);
+    if (lines !== '' && !response.write(lines)) await drained(response, signal);
   }
   response.end();
 }

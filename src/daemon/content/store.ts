@@ -1,10 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
+import { digestOf } from '../../protocol/sha256.ts';
 import { filesOnDisk, onDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
@@ -120,7 +121,7 @@ export class ContentStore {
   /** Stores a document that is at hand whole, after checking its digest. Does nothing if it is stored already. */
   async putDocument(digest: Digest, bytes: Uint8Array): Promise<void> {
     if (this.has(digest)) return;
-    const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const actual = digestOf(bytes);
     if (actual !== digest) {
       throw new LayerdError('corrupt', `the document has digest ${actual}, expected ${digest}`);
     }

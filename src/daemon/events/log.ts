@@ -212,9 +212,10 @@ export class EventLog {
 
   /**
    * Follows the log from a place in it until a time, or until the signal is aborted. The place is after an event, or the
-   * first event of a time or later (whatever the clock did since), or else the end of the log as it is now. The iterator is a cursor: it holds one page, reads the next one
-   * when it was consumed, and sleeps at the end of the log, so that a slow reader costs no memory. A reader so slow
-   * that the log was pruned past its cursor gets an error of kind `unavailable`, never a silent gap.
+   * first event of a time or later (whatever the clock did since), or else the end of the log as it is now. The iterator
+   * is a cursor: it holds one page, reads the next one when it was consumed, and sleeps at the end of the log, so that a
+   * slow reader costs no memory. A reader so slow that the log was pruned past its cursor gets an error of kind
+   * `unavailable`, never a silent gap.
    */
   follow(options: FollowOptions, signal: AbortSignal): AsyncIterable<Event> {
     const { after, since } = options;

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import type { Digest } from '../../protocol/digest.ts';
+import { digestOf } from '../../protocol/sha256.ts';
 
 /**
  * The chain IDs of a stack of layers, bottom first: the first is its diff ID, each further one the digest of
@@ -9,9 +9,7 @@ export function chainIds(diffIds: readonly Digest[]): Digest[] {
   const chain: Digest[] = [];
   for (const diffId of diffIds) {
     const below = chain.at(-1);
-    chain.push(
-      below === undefined ? diffId : `sha256:${createHash('sha256').update(`${below} ${diffId}`).digest('hex')}`,
-    );
+    chain.push(below === undefined ? diffId : digestOf(`${below} ${diffId}`));
   }
   return chain;
 }

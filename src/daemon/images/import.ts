@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import type { Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { MediaType } from '../../protocol/media-types.ts';
 import type { Descriptor, ImageConfig, Manifest, Platform } from '../../protocol/oci.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import { digestOf } from '../../protocol/sha256.ts';
 import type { Lease } from '../content/leases.ts';
 import type { UnpackedLayer } from '../layers/layer.ts';
 import type { Registries } from '../registry/registry.ts';
@@ -13,8 +13,10 @@ import { ArrivalBar } from './archive/progress.ts';
 import { putArrived } from './arrival.ts';
 import { applyChanges } from './changes/changes.ts';
 import { describeManifest } from './composition.ts';
+import type { StoredManifest } from './image.ts';
 import type { LoaderParts } from './load.ts';
 import type { ProgressSink } from './progress.ts';
+import { UnderWay } from './under-way.ts';
 
 /** What importing works with. */
 export interface ImporterParts extends LoaderParts {
@@ -51,7 +53,7 @@ const BAR = 'import';
  */
 export class Importer {
   readonly #parts: ImporterParts;
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #underWay = new UnderWay();
 
   constructor(parts: ImporterParts) {
     this.#parts = parts;
@@ -59,15 +61,12 @@ export class Importer {
 
   /** Resolves with the image ID when the image is visible; when it rejects, nothing is. */
   import(request: ImportRequest, progress: ProgressSink): Promise<Digest> {
-    const importing = this.#import(request, progress);
-    const settled = importing.catch(() => undefined).finally(() => this.#running.delete(settled));
-    this.#running.add(settled);
-    return importing;
+    return this.#underWay.track(this.#import(request, progress));
   }
 
   /** Waits until nothing is under way, once no bytes come any more. */
-  async close(): Promise<void> {
-    await Promise.all(this.#running);
+  close(): Promise<void> {
+    return this.#underWay.ended();
   }
 
   async #import(request: ImportRequest, progress: ProgressSink): Promise<Digest> {
@@ -139,7 +138,7 @@ export class Importer {
     compression: Compression,
     { config, message, platform }: Pick<ImportRequest, 'message' | 'platform'> & Pick<ImageConfig, 'config'>,
     lease: Lease,
-  ): Promise<{ target: Descriptor; manifests: [ReturnType<typeof describeManifest>] }> {
+  ): Promise<{ target: Descriptor; manifests: [StoredManifest] }> {
     const { host, store, layers } = this.#parts;
     const created = new Date(store.now()).toISOString();
     const image: ImageConfig = {
@@ -161,7 +160,7 @@ export class Importer {
 
   async #put(mediaType: string, document: object, lease: Lease): Promise<Descriptor> {
     const bytes = Buffer.from(JSON.stringify(document));
-    const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     lease.add([digest]);
     await this.#parts.content.putDocument(digest, bytes);
     return { mediaType, digest, size: bytes.byteLength };

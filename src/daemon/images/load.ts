@@ -12,6 +12,7 @@ import { Intake, type IntakeParts } from './archive/intake.ts';
 import { putArrived, type ArrivedImage } from './arrival.ts';
 import type { ProgressSink } from './progress.ts';
 import type { ImageStore } from './store.ts';
+import { UnderWay } from './under-way.ts';
 
 /** What loading works with. */
 export interface LoaderParts extends IntakeParts {
@@ -40,23 +41,20 @@ export interface LoadRequest {
 /** Loads images from archives. {@link Member} tells the life of an archive. */
 export class Loader {
   readonly #parts: LoaderParts;
-  readonly #running = new Set<Promise<void>>();
+  readonly #underWay = new UnderWay();
 
   constructor(parts: LoaderParts) {
     this.#parts = parts;
   }
 
   /** Resolves when all images of the archive are visible; when it rejects, nothing is. */
-  async load(request: LoadRequest, progress: ProgressSink): Promise<void> {
-    const loading = this.#load(request, progress);
-    const settled = loading.catch(() => undefined).finally(() => this.#running.delete(settled));
-    this.#running.add(settled);
-    return loading;
+  load(request: LoadRequest, progress: ProgressSink): Promise<void> {
+    return this.#underWay.track(this.#load(request, progress));
   }
 
   /** Waits until nothing is under way, once no bytes come any more. */
-  async close(): Promise<void> {
-    await Promise.all(this.#running);
+  close(): Promise<void> {
+    return this.#underWay.ended();
   }
 
   async #load({ archive, quiet, platforms, signal }: LoadRequest, progress: ProgressSink): Promise<void> {

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { isDigest, type Digest } from '../../protocol/digest.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import type { PublishedManifest } from '../../protocol/engine.ts';
 import type { Descriptor, Index, Manifest } from '../../protocol/oci.ts';
 import { familiarName, familiarString, withDefaultTag, type Reference } from '../../protocol/reference.ts';
+import { digestOf } from '../../protocol/sha256.ts';
 import type { GarbageCollector } from '../content/garbage.ts';
 import type { Leases } from '../content/leases.ts';
 import { bareMediaType, isIndex, parseManifest, refuseUnknownType } from '../registry/manifest.ts';
@@ -53,7 +53,7 @@ export class Publisher {
     const { bytes, credentials, signal } = request;
     const reference = withDefaultTag(request.reference);
     const document = parse(bytes, request.mediaType);
-    const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     if (reference.digest !== undefined && reference.digest !== digest) {
       throw new LayerdError('invalid', `the document's digest is ${digest}, not that of ${familiarString(reference)}`);
     }

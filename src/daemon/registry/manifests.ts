@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
-import { isDigest, type Digest } from '../../protocol/digest.ts';
+import { isDigest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isIndexType, isManifestType, MANIFEST_ACCEPT } from '../../protocol/media-types.ts';
 import { MAX_DOCUMENT_BYTES, type Descriptor } from '../../protocol/oci.ts';
+import { digestOf } from '../../protocol/sha256.ts';
 import { familiarReference, type Endpoint } from './endpoints.ts';
 import { subjectOf, type Call, type Exchange } from './exchange.ts';
 import { header, readBody, type HttpResponse } from './http.ts';
@@ -24,7 +24,7 @@ export async function getManifest(
   options.note(response);
   if (response.status !== 200) throw await refusal(response, subjectOf(endpoint, call, 'manifest', reference));
   const bytes = await readBody(response, MAX_DOCUMENT_BYTES, what);
-  const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const digest = digestOf(bytes);
   if (isDigest(reference) && digest !== reference) {
     throw new LayerdError(
       'corrupt',

@@ -169,8 +169,8 @@ export class TransferQueue<
   }
 
   /**
-   * Takes a place under the limit, on the candidate's behalf, for the movement of a blob that is no transfer of this queue's. Call the result to give it
-   * back. Rejects with the signal's reason while it waits.
+   * Takes a place under the limit, on the candidate's behalf, for the movement of a blob that is no transfer of this
+   * queue's. Call the result to give it back. Rejects with the signal's reason while it waits.
    */
   async occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> {
     const taken = Promise.withResolvers<undefined>();

@@ -1,4 +1,5 @@
 import type { Digest } from '../../protocol/digest.ts';
+import type { TransferReport } from '../../protocol/engine.ts';
 
 /**
  * The movement of one blob into the store: one per digest for the whole daemon, whoever asks; or out of it, one per
@@ -16,17 +17,7 @@ import type { Digest } from '../../protocol/digest.ts';
  * credentials) of their own. It goes on while anybody is left. When the source it uses fails, it goes on with the next
  * interest's; it fails only when all of them have. When the last interest is released it stops, and what arrived stays.
  */
-export type TransferState =
-  | 'waiting'
-  | 'downloading'
-  | 'retrying'
-  | 'verifying'
-  | 'extracting'
-  | 'uploading'
-  | 'paused'
-  | 'done'
-  | 'failed'
-  | 'cancelled';
+export type TransferState = TransferReport['state'];
 
 /** The latest of a transfer; what is shown of it is coalesced from this, never queued. */
 export interface TransferStatus {

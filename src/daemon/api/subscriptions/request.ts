@@ -9,8 +9,8 @@ const SEQUENCE = /^\d{1,15}$/;
 
 /**
  * Reads what a subscriber asks for: `cursor`, a sequence number to go on after, 0 for all there is; or `since`, a time; or
- * neither, for what happens from now on; `until`, a time to end at; and `filters`. `lastId` is what a browser sends of itself when it comes back.
- * Throws `invalid`, and `conflict` where the log does not reach as far as the cursor.
+ * neither, for what happens from now on; `until`, a time to end at; and `filters`. `lastId` is what a browser sends of
+ * itself when it comes back. Throws `invalid`, and `conflict` where the log does not reach as far as the cursor.
  */
 export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, lastId?: string): SubscriptionRequest {
   const filter = filterOf(query.get('filters') ?? '');

@@ -1,6 +1,6 @@
 import type { EventsHello } from '../../../protocol/event.ts';
 import type { Call } from '../call.ts';
-import { drained } from '../events.ts';
+import { drained } from '../drained.ts';
 import { eventMessage, noticeMessage } from './messages.ts';
 import type { Subscription } from './subscription.ts';
 
@@ -16,7 +16,7 @@ export async function serveServerSentEvents(call: Call, subscription: Subscripti
   response.setHeader('Content-Type', 'text/event-stream');
   response.setHeader('Cache-Control', 'no-store');
   const write = async (text: string): Promise<void> => {
-    if (!response.write(text)) await drained(call);
+    if (!response.write(text)) await drained(response, signal);
   };
   await write(`retry: ${RETRY_MILLISECONDS}\n${named('hello', hello.cursor, JSON.stringify({ hello }))}`);
   for await (const delivery of subscription.deliveries(signal)) {

@@ -3,6 +3,7 @@ import type { WebSocket } from 'ws';
 import { isKind, LayerdError, messageOf } from '../../../protocol/errors.ts';
 import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import type { Event } from '../../events/event.ts';
+import { drained } from '../drained.ts';
 import { eventMessage, noticeMessage } from './messages.ts';
 import { filterOf } from './request.ts';
 import type { Subscription } from './subscription.ts';
@@ -90,17 +91,9 @@ export class WebSocketSubscriber {
   async #write(frames: Buffer): Promise<void> {
     const connection = this.#connection;
     if (this.#closed.signal.aborted || connection.destroyed || connection.write(frames)) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        connection.off('drain', done);
-        this.#closed.signal.removeEventListener('abort', done);
-        // Slow as it is, it reads.
-        this.#silentPings = 0;
-        resolve();
-      };
-      connection.once('drain', done);
-      this.#closed.signal.addEventListener('abort', done);
-    });
+    await drained(connection, this.#closed.signal);
+    // Slow as it is, it reads.
+    this.#silentPings = 0;
   }
 
   /** Takes a message of the client, of which there is one: `{"filters": {…}}`, for what comes from now on. */

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { isDigest, type Digest } from '../../../protocol/digest.ts';
 import { LayerdError } from '../../../protocol/errors.ts';
 import { MediaType } from '../../../protocol/media-types.ts';
 import { MAX_IMAGE_LAYERS, type Descriptor, type Manifest } from '../../../protocol/oci.ts';
 import { parseReference, withDefaultTag, type Reference } from '../../../protocol/reference.ts';
+import { digestOf } from '../../../protocol/sha256.ts';
 import { MAX_INDEX_MANIFESTS } from '../../registry/manifest.ts';
 import { Member, unusable } from './archive.ts';
 import type { Compression } from './decompress.ts';
@@ -73,7 +73,7 @@ export function makeManifest(
     layers: layers.map(({ digest, size, compression }) => ({ mediaType: LAYER_TYPES[compression], digest, size })),
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
-  const digest: Digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const digest = digestOf(bytes);
   return { descriptor: { mediaType: manifest.mediaType, digest, size: bytes.byteLength }, manifest, bytes };
 }
 

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { hexOf, type Digest } from '../../../protocol/digest.ts';
 import { isKind } from '../../../protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../../protocol/oci.ts';
+import { digestOf } from '../../../protocol/sha256.ts';
 import { Ingest } from '../../content/ingest.ts';
 import type { Lease } from '../../content/leases.ts';
 import type { ContentStore } from '../../content/store.ts';
@@ -176,7 +176,7 @@ export class Intake {
 
   async #takeDocument(file: ArchiveFile, { path, size, claimed, chunks }: Body): Promise<void> {
     const bytes = await whole({ ...file, body: chunks });
-    const digest: Digest = claimed ?? `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = claimed ?? digestOf(bytes);
     this.#lease.add([digest]);
     await this.#parts.content.putDocument(digest, bytes);
     this.#stored(path, { digest, size });
