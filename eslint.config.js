@@ -4,7 +4,7 @@ import tseslint from 'typescript-eslint';
 
 /**
  * The direction of dependencies inside the daemon: each folder and the folders it may import from, besides itself,
- * `protocol` (what crosses the socket) and `events` (everything may emit). `daemon.ts` and `main.ts` wire them all.
+ * `protocol` (what crosses the socket) and `events` (everything may emit). `daemon.ts`, `main.ts` and `engine/` wire them all.
  */
 const directions = {
   api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],

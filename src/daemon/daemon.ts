@@ -7,7 +7,7 @@ import { tlsFiles, type Config } from './config/config.ts';
 import { formatHost } from './config/host.ts';
 import { mergeReload, type Reload } from './config/reload.ts';
 import { makeDirectory } from './directory.ts';
-import { Engine } from './engine.ts';
+import { Engine } from './engine/engine.ts';
 import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';

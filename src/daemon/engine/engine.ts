@@ -1,0 +1,227 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { RegistryReport } from '../../protocol/engine.ts';
+import { messageOf } from '../../protocol/errors.ts';
+import type { Handler } from '../api/listeners.ts';
+import { createHandler } from '../api/server.ts';
+import { SystemInfo } from '../api/system-info.ts';
+import { readBuild } from '../build.ts';
+import type { Config } from '../config/config.ts';
+import {
+  check,
+  databaseReads,
+  databaseWrites,
+  dataRootWrites,
+  eventLoopTurns,
+  ping,
+  reserveHolds,
+} from '../health/checks.ts';
+import { EventLoopDelay } from '../health/event-loop.ts';
+import { Health } from '../health/health.ts';
+import { hostPlatform } from '../images/platform.ts';
+import { kernelSupport, type KernelSupport } from '../layers/mount.ts';
+import type { ContextLog, Log } from '../log.ts';
+import type { Database } from '../metadata/database.ts';
+import type { Reserve } from '../metadata/reserve.ts';
+import { DaemonMetrics } from '../metrics/daemon.ts';
+import { Movers } from './movers.ts';
+import { eventLimits, openListeners, systemConfig } from './settings.ts';
+import { Stores } from './stores.ts';
+import { Verbs } from './verbs.ts';
+
+/** Leases that have expired are looked for this often, in milliseconds. */
+const COLLECTION_INTERVAL = 60 * 60 * 1000;
+
+export interface EngineOptions {
+  readonly config: Config;
+  readonly db: Database;
+  readonly reserve: Pick<Reserve, 'shortage'>;
+  readonly dataRoot: string;
+  readonly version: string;
+  readonly log: ContextLog;
+}
+
+/**
+ * Everything behind the socket, wired together: the stores, what moves content into and out of them, the verbs on top, and
+ * the API. It *reconciles* after a start, is *reloaded*, is *interrupted* when the daemon stops, and *closed* once no
+ * request is under way any more.
+ */
+export class Engine {
+  readonly handler: Handler;
+  readonly health: { readonly livez: Health; readonly readyz: Health };
+  readonly #log: Log;
+  readonly #version: string;
+  readonly #id: string;
+  readonly #stores: Stores;
+  readonly #movers: Movers;
+  readonly #verbs: Verbs;
+  readonly #eventLoop: EventLoopDelay;
+  readonly #timer: NodeJS.Timeout;
+  #config: Config;
+  #reconciling: Promise<void> = Promise.resolve();
+  /** Why the store is not in order. */
+  #disorder: string | undefined = 'the start has not come to it yet';
+
+  constructor({ config, db, reserve, dataRoot, version, log }: EngineOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#version = version;
+    this.#id = storeId(db);
+    const build = readBuild();
+    const host = hostPlatform();
+    const metrics: DaemonMetrics = new DaemonMetrics({
+      build: { version, commit: build.commit, node_version: process.versions.node },
+      transfers: (direction) => (direction === 'download' ? movers.downloads : movers.uploads).counts,
+      events: () => ({ subscribers: events.subscribers, lag: events.lag, end: events.end }),
+      stored: () => {
+        const [blob, layer] = [stores.content.totals(), stores.layers.totals()];
+        const bytes = { blobBytes: blob.bytes, layerBytes: layer.bytes };
+        return { images: stores.images.count(), blobs: blob.count, layers: layer.count, ...bytes };
+      },
+    });
+    const stores = new Stores({
+      db,
+      dataRoot,
+      host,
+      log,
+      eventLimits: eventLimits(config),
+      onEvent: ({ type }) => metrics.appended(type),
+      onFreed: (freed) => metrics.freed(freed),
+    });
+    const { events } = stores;
+    const movers = new Movers({ config, version, stores, metrics, log });
+    const verbs = new Verbs({ stores, movers, metrics, host, log });
+    this.#stores = stores;
+    this.#movers = movers;
+    this.#verbs = verbs;
+    this.#eventLoop = new EventLoopDelay((seconds) => metrics.delayed(seconds));
+    const turns = eventLoopTurns(this.#eventLoop);
+    this.health = {
+      livez: new Health([ping, turns, databaseReads(db)]),
+      readyz: new Health([
+        ping,
+        turns,
+        databaseWrites(db),
+        dataRootWrites(dataRoot),
+        reserveHolds(reserve),
+        check('reconciliation', () => {
+          if (this.#disorder !== undefined) throw new Error(this.#disorder);
+        }),
+        // Told alone: images are stored, pushed and saved without.
+        check('layer-mounts', async () => mountsOf(await kernelSupport())),
+      ]),
+    };
+    this.handler = createHandler({
+      version,
+      log,
+      health: this.health,
+      metrics,
+      images: verbs.images,
+      transfers: movers.steered,
+      events,
+      storeId: this.#id,
+      registries: {
+        reports: () => this.#registryReports(),
+        logIn: (registry, options) => movers.registries.logIn(registry, options),
+      },
+      hostNames: config.hosts.flatMap((address) => (address.kind === 'tcp' ? [address.host] : [])),
+      system: new SystemInfo({
+        version,
+        gitCommit: build.commit,
+        buildTime: build.time,
+        id: this.#id,
+        dataRoot,
+        config: () => systemConfig(this.#config),
+        images: () => stores.images.count(),
+        eventSubscribers: () => events.subscribers,
+        storeStatus: async () => [
+          ['Layer Decompression', movers.unpacker.inflater],
+          ['Layer Mounts', mountsOf(await kernelSupport())],
+        ],
+        warnings: () => openListeners(config),
+      }),
+    });
+    this.#timer = setInterval(() => stores.collect(), COLLECTION_INTERVAL).unref();
+  }
+
+  /**
+   * Brings the disk and the metadata together after a start, in the background: what a crash left over goes, what is
+   * missing is named and made again where it can be.
+   */
+  reconcile(): void {
+    this.#tell('start');
+    this.#disorder = 'the disk and the metadata are being brought together after the start';
+    this.#reconciling = this.#reconcile().then(
+      () => {
+        this.#disorder = undefined;
+      },
+      (error: unknown) => {
+        this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
+        this.#log.error(this.#disorder);
+      },
+    );
+  }
+
+  reload(config: Config): void {
+    this.#config = config;
+    this.#movers.config = config;
+    this.#stores.events.limits = eventLimits(config);
+    this.#tell('reload');
+  }
+
+  /** Ends what would go on by itself, so that the requests that wait for it end: event streams, transfers. */
+  async interrupt(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#verbs.restorer.stop();
+    this.#tell('stop');
+    this.#stores.events.close();
+    await this.#movers.interrupt();
+  }
+
+  /** Lets go of everything, once no request is under way any more. */
+  async close(): Promise<void> {
+    this.#eventLoop[Symbol.dispose]();
+    await this.#reconciling;
+    await this.#movers.closeUnpackers();
+    await this.#verbs.close();
+    await this.#movers.registries.close();
+    await this.#stores.layout.close();
+  }
+
+  /** Tells of the daemon itself. On a full disk it starts and stops all the same. */
+  #tell(action: 'start' | 'reload' | 'stop'): void {
+    const attributes = { name: hostname(), version: this.#version };
+    try {
+      this.#stores.events.append({ type: 'daemon', action, actor: this.#id, attributes });
+    } catch (error) {
+      this.#log.warn(`the ${action} of the daemon could not be logged as an event: ${messageOf(error)}`);
+    }
+  }
+
+  async #reconcile(): Promise<void> {
+    await this.#stores.sweep();
+    await this.#verbs.restorer.restore();
+    // What was listed meanwhile was listed without the layers that have been restored.
+    this.#stores.images.changed();
+  }
+
+  #registryReports(): RegistryReport[] {
+    return [...this.#movers.registries.rateLimits()].map(([registry, { at, ...rateLimit }]) => ({
+      registry,
+      rateLimit: { ...rateLimit, at: new Date(at).toISOString() },
+    }));
+  }
+}
+
+/** How layers can be mounted on this host, in words. */
+function mountsOf({ erofs, fileBacked, loop, overlay }: KernelSupport): string {
+  if (!erofs || !overlay) return `not possible: the kernel lacks ${erofs ? 'overlayfs' : 'EROFS'}`;
+  if (fileBacked) return 'file-backed';
+  return loop ? 'loop devices' : 'not possible: the kernel lacks loop devices';
+}
+
+/** What identifies the store, made once. */
+function storeId(db: Database): string {
+  db.run(`INSERT OR IGNORE INTO fact (key, value) VALUES ('store id', ?)`, randomUUID());
+  return db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'store id'`)?.value ?? '';
+}

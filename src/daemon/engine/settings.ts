@@ -1,0 +1,49 @@
+import { tlsFiles, type Config } from '../config/config.ts';
+import { formatHost } from '../config/host.ts';
+import type { EventLogLimits } from '../events/log.ts';
+import type { RegistryOptions } from '../registry/registry.ts';
+
+const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
+
+/** The limits of the log of events. */
+export function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Config): EventLogLimits {
+  return { age: BigInt(eventsMaxAge) * NANOSECONDS_PER_MILLISECOND, events: eventsMaxCount, bytes: eventsMaxSize };
+}
+
+/** How registries are spoken to. */
+export function registryOptions(config: Config, version: string): RegistryOptions {
+  return {
+    insecureRegistries: config.insecureRegistries,
+    mirrors: config.registryMirrors,
+    certsDirs: config.certsDirs,
+    maxAttempts: config.maxDownloadAttempts,
+    proxies: proxiesOf(config),
+    userAgent: `layerd/${version} (linux)`,
+  };
+}
+
+/** What `docker info` tells of the configuration. */
+export function systemConfig(config: Config) {
+  const { debug, insecureRegistries, registryMirrors } = config;
+  return { debug, insecureRegistries, mirrors: registryMirrors, proxies: proxiesOf(config) };
+}
+
+/** Warns of listeners through which anybody who reaches them is root. */
+export function openListeners(config: Config): string[] {
+  if (tlsFiles(config) !== undefined) return [];
+  return config.hosts.flatMap((host) =>
+    host.kind === 'tcp'
+      ? [
+          `WARNING: API is accessible on ${formatHost(host)} without encryption; whoever reaches it is as powerful as root here`,
+        ]
+      : [],
+  );
+}
+
+function proxiesOf({ httpProxy, httpsProxy, noProxy }: Config): RegistryOptions['proxies'] {
+  return {
+    ...(httpProxy === undefined ? {} : { http: httpProxy }),
+    ...(httpsProxy === undefined ? {} : { https: httpsProxy }),
+    ...(noProxy === undefined ? {} : { no: noProxy }),
+  };
+}

@@ -1,0 +1,105 @@
+import type { Platform } from '../../protocol/oci.ts';
+import { unpackStored } from '../images/archive/intake.ts';
+import { Attestor } from '../images/attestations.ts';
+import { Copier } from '../images/copy.ts';
+import { RemoteImages } from '../images/distribution.ts';
+import { Images } from '../images/images.ts';
+import { Importer } from '../images/import.ts';
+import { Loader } from '../images/load.ts';
+import { Pruner } from '../images/prune.ts';
+import { Publisher } from '../images/publish.ts';
+import { Puller } from '../images/pull.ts';
+import { Pusher } from '../images/push.ts';
+import { ImageRemover } from '../images/remove.ts';
+import { Restorer } from '../images/restore.ts';
+import { Saver } from '../images/save.ts';
+import { Tagger } from '../images/tag.ts';
+import type { ContextLog } from '../log.ts';
+import type { DaemonMetrics } from '../metrics/daemon.ts';
+import type { Movers } from './movers.ts';
+import type { Stores } from './stores.ts';
+
+export interface VerbsOptions {
+  readonly stores: Stores;
+  readonly movers: Movers;
+  readonly metrics: DaemonMetrics;
+  readonly host: Platform;
+  readonly log: ContextLog;
+}
+
+/** What can be done with images, on top of the stores and the movers. */
+export class Verbs {
+  readonly images: Images;
+  readonly restorer: Restorer;
+  readonly #loader: Loader;
+  readonly #importer: Importer;
+
+  constructor({ stores, movers, metrics, host, log }: VerbsOptions) {
+    const { db, events, content, layers, leases, collector, images: store, layout } = stores;
+    const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
+    const restorer = new Restorer({
+      db,
+      content,
+      layers,
+      transfers,
+      demands,
+      log,
+      unpack: (blob) => unpackStored({ content, layers, unpacker: loadUnpacker }, blob),
+    });
+    const onCommit = (): void => {
+      layout.changed();
+      restorer.syncLater();
+    };
+    const remover = new ImageRemover({
+      store,
+      events,
+      collect: (candidates) => {
+        layout.changed();
+        return collector.collect(candidates);
+      },
+    });
+    const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
+    this.restorer = restorer;
+    this.#loader = new Loader(intake);
+    this.#importer = new Importer({ ...intake, registries });
+    this.images = new Images({
+      usage: { store, content, layers, leases },
+      store,
+      puller: new Puller({
+        db,
+        content,
+        layers,
+        leases,
+        collector,
+        transfers,
+        demands,
+        fetcher,
+        registries,
+        store,
+        events,
+        host,
+        log,
+        onCommit,
+      }),
+      pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host }),
+      remover,
+      pruner: new Pruner({ store, remover, content, leases, collector, events }),
+      tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
+      saver: new Saver({ content, leases, collector, store, events }),
+      loader: this.#loader,
+      importer: this.#importer,
+      attestor: new Attestor({ content, leases, collector, store, host }),
+      remote: new RemoteImages(registries),
+      copier: new Copier({ leases, collector, uploads, registries, demands, host }),
+      publisher: new Publisher({ leases, collector, uploads, registries, demands }),
+      registries,
+      host,
+      observe: (...operation) => metrics.operated(...operation),
+    });
+  }
+
+  /** Waits for archives that are still being read. */
+  async close(): Promise<void> {
+    await Promise.all([this.#loader.close(), this.#importer.close()]);
+  }
+}
