@@ -93,6 +93,16 @@ export interface PushOptions extends AuthOptions {
   readonly allTags?: boolean | undefined;
 }
 
+/** How a verification is done. */
+export interface VerifyOptions extends CallOptions {
+  /** Any name of an image; without it, the whole store. */
+  readonly image?: string | undefined;
+  /** Brings back what is missing or damaged. */
+  readonly repair?: boolean | undefined;
+  /** Credentials for the registries that it is brought back from, by their addresses. */
+  readonly auths?: Readonly<Record<string, RegistryAuth>> | undefined;
+}
+
 export interface CopyOptions extends CallOptions {
   /** Credentials for the registry of the source. */
   readonly fromAuth?: RegistryAuth | undefined;
@@ -605,6 +615,25 @@ export class LayerdClient implements AsyncDisposable {
     );
   }
 
+  /**
+   * Has an image, or the whole store, verified, and with `repair` brought in order. Yields progress; the last message's
+   * `aux` is the `VerifyReport`.
+   */
+  async *verify(options: VerifyOptions = {}): AsyncGenerator<ProgressMessage, void, undefined> {
+    const query = new URLSearchParams();
+    if (options.image !== undefined) query.set('image', options.image);
+    if (options.repair === true) query.set('repair', '1');
+    const auths = Object.keys(options.auths ?? {}).length === 0 ? undefined : options.auths;
+    const call: Call = {
+      method: 'POST',
+      path: '/layerd/verify',
+      query,
+      headers: authHeader(auths, 'X-Registry-Config'),
+    };
+    const response = await this.#own('verify what it stores', options, () => this.#send(call, options));
+    yield* this.#progress(response, options);
+  }
+
   /** The registries the daemon has spoken to, with the pull limits they told. */
   async registries(options: CallOptions = {}): Promise<RegistryReport[]> {
     return this.#own('tell of registries', options, () =>
@@ -773,7 +802,7 @@ async function* jsonBody(document: object): AsyncGenerator<Uint8Array> {
 }
 
 /** The header as docker sends it: JSON in URL-safe base64, padded. */
-function authHeader(auth: RegistryAuth | undefined, name = 'X-Registry-Auth'): Record<string, string> {
+function authHeader(auth: object | undefined, name = 'X-Registry-Auth'): Record<string, string> {
   if (auth === undefined) return {};
   const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
   return { [name]: encoded };

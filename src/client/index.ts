@@ -32,6 +32,7 @@ export {
   type SaveOptions,
   type SearchOptions,
   type SystemInfo,
+  type VerifyOptions,
 } from './engine.ts';
 export { ConnectionError, EngineError } from './errors.ts';
 export { EventsGapError, type FollowOptions, type Outage } from './follow.ts';
@@ -45,6 +46,7 @@ export type {
   DeleteItem,
   DiskUsage,
   DistributionInspect,
+  Finding,
   HistoryItem,
   ImageInspect,
   ImageSummary,
@@ -58,6 +60,7 @@ export type {
   SearchResult,
   UsageReport,
   UsageTotals,
+  VerifyReport,
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage, EventsGap, EventsHello } from '../protocol/event.ts';

@@ -178,6 +178,35 @@ export interface LayerReport {
   sharedWith: string[];
 }
 
+/** Something in the store that is not as it should be. */
+export interface Finding {
+  /** A blob, or the EROFS image of a layer. */
+  kind: 'blob' | 'layer';
+  /** The blob's digest, or the layer's diff ID; of a stray file that has neither for a name, its name. */
+  id: string;
+  /**
+   * `damaged`: its bytes are not those that were stored, or cannot be read. `missing`: an image needs it, and it is not
+   * there. `orphaned`: a file that nothing knows of.
+   */
+  problem: 'damaged' | 'missing' | 'orphaned';
+  reason: string;
+  /** The images that need it, by name, or by image ID where they have none. */
+  images: string[];
+  /** Whether it is sound again, or of an orphan that it is gone. */
+  repaired: boolean;
+  /** Why the repair that was asked for did not succeed. */
+  error?: string;
+}
+
+/** What came of a verification, the last line of `POST /layerd/verify`. */
+export interface VerifyReport {
+  /** How many were looked at, and their bytes. */
+  blobs: number;
+  layers: number;
+  bytes: number;
+  findings: Finding[];
+}
+
 /** What refers to an image in its registry, `GET /layerd/images/{name}/referrers`. */
 export interface ReferrerReport {
   /** The repository that was asked. */
@@ -274,7 +303,7 @@ export type TransferUpdate = TransferReport | { missed: number };
 /** A pull, push or copy under way, `GET /layerd/pulls`. */
 export interface DemandReport {
   id: string;
-  verb: 'pull' | 'push' | 'copy' | 'restore';
+  verb: 'pull' | 'push' | 'copy' | 'restore' | 'repair';
   reference: string;
   client: string;
   since: string;

@@ -62,7 +62,7 @@ describe('completion', () => {
     [['--config', ''], ['directory']],
     [['-H', 'un'], ['unix://']],
     [['-H', 'unix://x', 'compl'], ['completion']],
-    [['--tls', 'ver'], ['version']],
+    [['--tls', 'vers'], ['version']],
     [
       ['completion', ''],
       ['bash', 'zsh', 'fish'],

@@ -183,6 +183,7 @@ describe('docker version, info', { skip: needs('docker') }, () => {
     assert.equal(succeeded(info), `erofs ${daemon.dataRoot} https://index.docker.io/v1/\n`);
     const all = succeeded(await daemon.docker('info'));
     assert.match(all, /Images: 0/);
+    assert.match(all, /Integrity: SHA-256, read again every 720 h; fs-verity and dm-verity are not used/);
     assert.match(all, /Layer Mounts: (file-backed|loop devices|not possible)/);
     assert.match(all, /Layer Decompression: (isa-l|zlib)/);
   });

@@ -612,6 +612,32 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./df.ts')).df,
   },
   {
+    paths: ['verify', 'system verify'],
+    group: DAEMON,
+    summary: 'Prove that what is stored is sound, and repair it',
+    description:
+      'Reads every blob and every layer again, of one image or of the whole store, and compares them with their digests. ' +
+      'What is damaged counts as missing from then on. With --repair it is brought back: a layer out of its blob, a blob ' +
+      'from the registry that it came from, and nothing but what is damaged. Exits with 1 if anything is left unsound.',
+    args: [
+      { name: 'IMAGE', description: 'Name, digest or ID; without it everything', optional: true, completes: 'image' },
+    ],
+    options: [
+      { flags: '--format <FORMAT>', description: 'json: the report, without progress', completes: ['json'] },
+      { flags: '-q, --quiet', description: 'Print nothing; the exit status tells' },
+      {
+        flags: '--repair',
+        description: 'Bring back what is missing or damaged, and remove files that nothing knows of',
+      },
+    ],
+    examples: [
+      ['layerctl verify', 'is anything damaged, and which images does that concern?'],
+      ['layerctl verify redis:7 --repair', 'make one image whole again'],
+      ["layerctl verify --format json | jq '.findings[].images[]'", 'in a script'],
+    ],
+    load: async () => (await import('./verify.ts')).verify,
+  },
+  {
     paths: ['info', 'system info'],
     group: DAEMON,
     summary: 'Show the daemon, its store and its registries with their rate limits',
@@ -667,7 +693,7 @@ export const PARENTS: Readonly<Record<string, { readonly summary: string; readon
     group: 'As docker groups them',
   },
   transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },
-  system: { summary: 'Commands on the daemon: df, events, info', group: 'As docker groups them' },
+  system: { summary: 'Commands on the daemon: df, events, info, verify', group: 'As docker groups them' },
 };
 
 /** Options before the command. */

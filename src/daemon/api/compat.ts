@@ -200,9 +200,12 @@ const EVENT: readonly Change[] = [
   },
 ];
 
+/** Types of events that no version of the Engine API has. */
+const OWN_TYPES: ReadonlySet<Event['type']> = new Set(['layer', 'blob']);
+
 /** Whether a version knows an event at all. */
 export const knowsEvent = (event: Event, version: ApiVersion): boolean =>
-  event.type !== 'layer' && (version >= 46 || !(event.type === 'image' && event.action === 'create'));
+  !OWN_TYPES.has(event.type) && (version >= 46 || !(event.type === 'image' && event.action === 'create'));
 
 /** An event (`EventMessage`) as JSON text. Its nanoseconds, too large for a JavaScript number, are written digit by digit. */
 export function eventText(event: Event, version: ApiVersion): string {

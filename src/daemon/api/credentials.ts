@@ -19,6 +19,22 @@ export function credentialsOf(request: IncomingMessage, name = 'x-registry-auth'
 }
 
 /**
+ * The credentials of X-Registry-Config, in the form of a build's: base64url of a JSON object of accounts by the addresses of
+ * their registries. What is malformed in it is taken for no account, as in X-Registry-Auth. Throws `invalid` for an account
+ * at what is no address.
+ */
+export function credentialsByRegistry(request: IncomingMessage): (registry: string) => Credentials | undefined {
+  const header = request.headers['x-registry-config'];
+  const accounts = new Map<string, Credentials>();
+  for (const [address, fields] of Object.entries(typeof header === 'string' ? decode(header) : {})) {
+    const credentials =
+      typeof fields === 'object' && fields !== null ? credentialsIn(fields as Record<string, unknown>) : undefined;
+    if (credentials !== undefined) accounts.set(parseServerAddress(address), credentials);
+  }
+  return (registry) => accounts.get(registry);
+}
+
+/**
  * The credentials of a push, which has to say whose it is, if only with an empty header's worth: in X-Registry-Auth, or in
  * the body as JSON, where some clients put it still. Throws `invalid` where there is neither, as dockerd does.
  */

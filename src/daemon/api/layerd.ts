@@ -5,10 +5,10 @@ import { parseReference, withDefaultTag, type Reference } from '../../protocol/r
 import { readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { wishOf } from './client.ts';
-import { credentialsOf } from './credentials.ts';
+import { credentialsByRegistry, credentialsOf } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { imageName } from './names.ts';
-import { named, platform } from './parameters.ts';
+import { flag, named, platform } from './parameters.ts';
 import type { ApiParts } from './parts.ts';
 import { streamed } from './streamed.ts';
 
@@ -80,6 +80,23 @@ export function layerdRoutes({ images, registries, log }: Pick<ApiParts, 'images
         signal,
       };
       return streamed(call, log, (progress) => images.copy(copy, progress));
+    }),
+  );
+  router.post(
+    '/layerd/verify',
+    serve((call) => {
+      const { request, query, signal } = call;
+      const image = query.get('image') ?? '';
+      const verify = {
+        image: image === '' ? undefined : image,
+        repair: flag(query, 'repair'),
+        credentialsFor: credentialsByRegistry(request),
+        client: wishOf(request).client,
+        signal,
+      };
+      return streamed(call, log, async (progress) => {
+        await progress({ aux: await images.verify(verify, progress) });
+      });
     }),
   );
   router.get(

@@ -8,6 +8,7 @@ import type {
   PublishedManifest,
   RegistryReport,
   SearchResult,
+  VerifyReport,
   VersionInfo,
 } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
@@ -28,6 +29,7 @@ import type { LoadRequest } from '../images/load.ts';
 import type { ReferrersRequest } from '../images/referrers.ts';
 import type { SearchRequest } from '../images/search.ts';
 import type { Usage } from '../images/usage.ts';
+import type { VerifyRequest } from '../images/verify.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { Transfers } from '../transfers/transfers.ts';
 import type { Wish } from './client.ts';
@@ -113,6 +115,8 @@ export interface ImageOperations {
   copy(request: CopyRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<void>;
   /** Puts a manifest or index of the client's making into its registry. */
   publish(request: PublishRequest): Promise<PublishedManifest>;
+  /** Verifies an image or the whole store. An error before the first message becomes the answer's status. */
+  verify(request: VerifyRequest, progress: (message: ProgressMessage) => void | Promise<void>): Promise<VerifyReport>;
   /** The manifest or index that a reference names in its registry, as it is served there. */
   remoteManifest(
     reference: Reference,

@@ -129,6 +129,9 @@ export const duration: ValueType<number> = text('duration', (value) => {
   return Number(nanoseconds / NANOSECONDS_PER_MILLISECOND);
 });
 
+/** How often something is done, in milliseconds; 0 for never. */
+export const interval: ValueType<number> = text('duration', (value) => (value === '0' ? 0 : duration.check(value)));
+
 /** Bytes of a number with a unit of 1024, as dockerd takes them. */
 const UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 
@@ -155,6 +158,13 @@ export const bandwidth = text<BandwidthLimit>('[registry=]rate[@time]', (value) 
   const bytesPerSecond = size.check(rate);
   const time = from === undefined || to === undefined ? undefined : { from: minutes(from), to: minutes(to) };
   return { registry, bytesPerSecond, time };
+});
+
+/** A span of the day, in minutes since midnight; an end before the begin is on the next day. */
+export const dayTime = text<{ readonly from: number; readonly to: number }>('time', (value) => {
+  const [, from, to] = /^(\d\d:\d\d)-(\d\d:\d\d)$/.exec(value) ?? [];
+  if (from === undefined || to === undefined) throw new Error('must be a time of day such as 01:00-05:00');
+  return { from: minutes(from), to: minutes(to) };
 });
 
 function minutes(time: string): number {

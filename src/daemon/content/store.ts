@@ -6,6 +6,7 @@ import { hexOf, isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { MAX_DOCUMENT_BYTES } from '../../protocol/oci.ts';
 import { digestOf } from '../../protocol/sha256.ts';
+import type { NewEvent } from '../events/event.ts';
 import { filesOnDisk, onDisk } from '../metadata/blocks.ts';
 import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
@@ -21,9 +22,17 @@ export class ContentStore {
   readonly #root: string;
   readonly #trash: Trash;
   readonly #now: () => number;
+  readonly #events: { append(event: NewEvent): unknown };
 
-  constructor(options: { db: Database; root: string; now?: () => number }) {
+  constructor(options: {
+    db: Database;
+    root: string;
+    now?: () => number;
+    /** Is told of damage, and of its repair. */
+    events?: { append(event: NewEvent): unknown };
+  }) {
     this.#db = options.db;
+    this.#events = options.events ?? { append: () => undefined };
     this.#root = options.root;
     this.#now = options.now ?? Date.now;
     // Nobody resumes what was staged when the daemon died.
@@ -34,13 +43,13 @@ export class ContentStore {
     this.#trash = new Trash(join(this.#root, 'trash'));
   }
 
-  /** Whether the blob is stored and verified. */
+  /** Whether the blob is stored, and was verified when it was; one that has been found damaged since is not. */
   has(digest: Digest): boolean {
     return this.get(digest) !== undefined;
   }
 
   get(digest: Digest): Blob | undefined {
-    return this.#db.get<Blob>('SELECT digest, size FROM blob WHERE digest = ?', digest);
+    return this.#db.get<Blob>('SELECT digest, size FROM blob WHERE digest = ? AND damage IS NULL', digest);
   }
 
   /** The file of a stored blob. */
@@ -92,29 +101,36 @@ export class ContentStore {
     };
   }
 
-  /** Reads a stored document (manifest, index, config) whole. */
+  /**
+   * Reads a stored document (manifest, index, config) whole. Throws `corrupt` where its file is damaged: nothing is made of
+   * bytes that are not what their name says.
+   */
   async read(digest: Digest): Promise<Buffer> {
     const blob = this.get(digest);
-    if (blob === undefined) throw new LayerdError('not-found', `blob ${digest} is not stored`);
+    if (blob === undefined) throw this.#absent(digest);
     if (blob.size > MAX_DOCUMENT_BYTES) {
       throw new LayerdError(
         'invalid',
         `blob ${digest} has ${blob.size} bytes; a document has at most ${MAX_DOCUMENT_BYTES}`,
       );
     }
+    let bytes: Buffer;
     try {
-      return await readFile(this.path(digest));
+      bytes = await readFile(this.path(digest));
     } catch (error) {
       throw storageError(error, `read blob ${digest}`);
     }
+    if (digestOf(bytes) === digest) return bytes;
+    this.judge(digest, 'its file has other bytes than were stored');
+    throw this.#absent(digest);
   }
 
-  /** How many blobs are stored, and their bytes. */
-  totals(): { readonly count: number; readonly bytes: number } {
+  /** How many blobs are stored, their bytes, and how many of them are damaged. */
+  totals(): { readonly count: number; readonly bytes: number; readonly damaged: number } {
     return (
-      this.#db.get<{ count: number; bytes: number }>(
-        'SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes FROM blob',
-      ) ?? { count: 0, bytes: 0 }
+      this.#db.get<{ count: number; bytes: number; damaged: number }>(
+        'SELECT count(*) AS count, coalesce(sum(size), 0) AS bytes, count(damage) AS damaged FROM blob',
+      ) ?? { count: 0, bytes: 0, damaged: 0 }
     );
   }
 
@@ -189,6 +205,36 @@ export class ContentStore {
     return missing;
   }
 
+  /**
+   * Remembers why the file of a stored blob is not to be trusted, or with undefined that it has been found sound. A damaged
+   * blob counts as one that is not there: whoever needs it fetches it, which puts a sound file in its place.
+   */
+  judge(digest: Digest, damage: string | undefined): void {
+    this.#db.essential(() => {
+      const was = this.#damageOf(digest);
+      if (damage === undefined) {
+        this.#db.run('UPDATE blob SET damage = NULL, verified_at = ? WHERE digest = ?', this.#now(), digest);
+      } else this.#db.run('UPDATE blob SET damage = ? WHERE digest = ?', damage, digest);
+      if (damage !== undefined && was === undefined) this.#tell('damage', digest, { reason: damage });
+      if (damage === undefined && was !== undefined) this.#tell('repair', digest);
+    });
+  }
+
+  /** Files that have no row, of which nobody knows, and which nobody can reach. */
+  strays(): Digest[] {
+    // In one turn, since files are put into place in one turn with their rows.
+    return readdirSync(join(this.#root, 'blobs', 'sha256'))
+      .map((name): Digest => `sha256:${name}`)
+      .filter((digest) => this.#db.get('SELECT 1 FROM blob WHERE digest = ?', digest) === undefined);
+  }
+
+  /** Frees a file that has no row. */
+  discardStray(digest: Digest): void {
+    if (this.#db.get('SELECT 1 FROM blob WHERE digest = ?', digest) === undefined) {
+      this.#trash.discard(this.path(digest));
+    }
+  }
+
   /** Removes what ingests left that nobody will resume. */
   sweepIngests(isWanted: (digest: Digest) => boolean): void {
     for (const name of readdirSync(join(this.#root, 'ingest'))) {
@@ -197,14 +243,37 @@ export class ContentStore {
     }
   }
 
+  #absent(digest: Digest): LayerdError {
+    const damage = this.#damageOf(digest);
+    return damage === undefined
+      ? new LayerdError('not-found', `blob ${digest} is not stored`)
+      : new LayerdError(
+          'corrupt',
+          `blob ${digest} is damaged (${damage}): repair it with layerctl verify --repair, or pull its image again`,
+        );
+  }
+
+  #damageOf(digest: Digest): string | undefined {
+    return (
+      this.#db.get<{ damage: string | null }>('SELECT damage FROM blob WHERE digest = ?', digest)?.damage ?? undefined
+    );
+  }
+
+  #tell(action: 'damage' | 'repair', digest: Digest, attributes: Record<string, string> = {}): void {
+    this.#events.append({ type: 'blob', action, actor: digest, attributes: { ...attributes, name: digest } });
+  }
+
   /** File and row in one turn of the event loop: a sweep that came in between would take the file for a leftover. */
   #place(path: string, digest: Digest, size: number): void {
     renameSync(path, this.path(digest));
-    this.#db.run(
-      'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, 1, ?)',
-      digest,
-      size,
-      this.#now(),
-    );
+    this.#db.transaction(() => {
+      if (this.#damageOf(digest) !== undefined) this.#tell('repair', digest);
+      this.#db.run(
+        'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, 1, ?)',
+        digest,
+        size,
+        this.#now(),
+      );
+    });
   }
 }

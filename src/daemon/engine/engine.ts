@@ -25,12 +25,14 @@ import type { Database } from '../metadata/database.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
 import { Movers } from './movers.ts';
-import { eventLimits, openListeners, systemConfig } from './settings.ts';
+import { eventLimits, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
 import { Verbs } from './verbs.ts';
 
 /** Leases that have expired are looked for this often, in milliseconds. */
 const COLLECTION_INTERVAL = 60 * 60 * 1000;
+/** Milliseconds. */
+const HOUR = 60 * 60 * 1000;
 
 export interface EngineOptions {
   readonly config: Config;
@@ -76,7 +78,8 @@ export class Engine {
       stored: () => {
         const [blob, layer] = [stores.content.totals(), stores.layers.totals()];
         const bytes = { blobBytes: blob.bytes, layerBytes: layer.bytes };
-        return { images: stores.images.count(), blobs: blob.count, layers: layer.count, ...bytes };
+        const damaged = blob.damaged + layer.damaged;
+        return { images: stores.images.count(), blobs: blob.count, layers: layer.count, damaged, ...bytes };
       },
     });
     const stores = new Stores({
@@ -90,7 +93,7 @@ export class Engine {
     });
     const { events } = stores;
     const movers = new Movers({ config, version, stores, metrics, log });
-    const verbs = new Verbs({ stores, movers, metrics, host, log });
+    const verbs = new Verbs({ stores, movers, metrics, host, log, scrub: scrubSettings(config) });
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -137,6 +140,7 @@ export class Engine {
         storeStatus: async () => [
           ['Layer Decompression', movers.unpacker.inflater],
           ['Layer Mounts', mountsOf(await kernelSupport())],
+          ['Integrity', integrityOf(this.#config)],
         ],
         warnings: () => openListeners(config),
       }),
@@ -166,6 +170,7 @@ export class Engine {
     this.#config = config;
     this.#movers.config = config;
     this.#stores.events.limits = eventLimits(config);
+    this.#verbs.scrubber.settings = scrubSettings(config);
     this.#tell('reload');
   }
 
@@ -201,6 +206,7 @@ export class Engine {
   async #reconcile(): Promise<void> {
     await this.#stores.sweep();
     await this.#verbs.restorer.restore();
+    this.#verbs.scrubber.start();
     // What was listed meanwhile was listed without the layers that have been restored.
     this.#stores.images.changed();
   }
@@ -218,6 +224,12 @@ function mountsOf({ erofs, fileBacked, loop, overlay }: KernelSupport): string {
   if (!erofs || !overlay) return `not possible: the kernel lacks ${erofs ? 'overlayfs' : 'EROFS'}`;
   if (fileBacked) return 'file-backed';
   return loop ? 'loop devices' : 'not possible: the kernel lacks loop devices';
+}
+
+/** How damage is found, in words. */
+function integrityOf({ scrubInterval }: Config): string {
+  const often = scrubInterval === 0 ? 'on demand' : `every ${Number((scrubInterval / HOUR).toPrecision(3))} h`;
+  return `SHA-256, read again ${often}; fs-verity and dm-verity are not used`;
 }
 
 /** What identifies the store, made once. */

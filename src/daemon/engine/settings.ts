@@ -1,6 +1,7 @@
 import { tlsFiles, type Config } from '../config/config.ts';
 import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
+import type { ScrubSettings } from '../images/scrub.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
@@ -8,6 +9,11 @@ const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 /** The limits of the log of events. */
 export function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Config): EventLogLimits {
   return { age: BigInt(eventsMaxAge) * NANOSECONDS_PER_MILLISECOND, events: eventsMaxCount, bytes: eventsMaxSize };
+}
+
+/** When and how fast the store is read again. */
+export function scrubSettings({ scrubInterval, scrubRate, scrubHours }: Config): ScrubSettings {
+  return { interval: scrubInterval, rate: scrubRate, hours: scrubHours };
 }
 
 /** How registries are spoken to. */

@@ -38,7 +38,7 @@ export class Stores {
     this.db = db;
     this.#log = log;
     this.events = new EventLog({ db, limits: eventLimits, onAppend: onEvent });
-    this.content = new ContentStore({ db, root: dataRoot });
+    this.content = new ContentStore({ db, root: dataRoot, events: this.events });
     this.layers = new LayerStore({ db, root: dataRoot, events: this.events });
     // It writes where a pull was under way when the daemon died, which may be because the disk is full.
     this.leases = db.essential(() => new Leases({ db }));

@@ -1,4 +1,6 @@
+import type { Digest } from '../../protocol/digest.ts';
 import type { Platform } from '../../protocol/oci.ts';
+import { Checksums } from '../content/checksum.ts';
 import { unpackStored } from '../images/archive/intake.ts';
 import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
@@ -11,9 +13,13 @@ import { Publisher } from '../images/publish.ts';
 import { Puller } from '../images/pull.ts';
 import { Pusher } from '../images/push.ts';
 import { ImageRemover } from '../images/remove.ts';
+import { Repairer } from '../images/repair.ts';
 import { Restorer } from '../images/restore.ts';
 import { Saver } from '../images/save.ts';
+import { Scrubber, type ScrubSettings } from '../images/scrub.ts';
+import { Soundness } from '../images/soundness.ts';
 import { Tagger } from '../images/tag.ts';
+import { Verifier } from '../images/verify.ts';
 import type { ContextLog } from '../log.ts';
 import type { DaemonMetrics } from '../metrics/daemon.ts';
 import type { Movers } from './movers.ts';
@@ -25,30 +31,41 @@ export interface VerbsOptions {
   readonly metrics: DaemonMetrics;
   readonly host: Platform;
   readonly log: ContextLog;
+  readonly scrub: ScrubSettings;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
 export class Verbs {
   readonly images: Images;
   readonly restorer: Restorer;
+  readonly scrubber: Scrubber;
+  readonly #checksums: readonly Checksums[];
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log }: VerbsOptions) {
+  constructor({ stores, movers, metrics, host, log, scrub }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
-    const restorer = new Restorer({
+    const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
+      unpackStored({ content, layers, unpacker: loadUnpacker }, blob);
+    const restorer = new Restorer({ db, content, layers, transfers, demands, log, unpack });
+    const repairer = new Repairer({ db, content, layers, transfers, demands, registries, unpack });
+    // Each its own, so that nobody who asks waits for what is read slowly in the background.
+    const [asked, background] = [new Checksums(), new Checksums()];
+    const sound = (checksums: Checksums): Soundness => new Soundness({ db, content, layers, checksums });
+    const scrubber = new Scrubber({
       db,
-      content,
-      layers,
-      transfers,
-      demands,
+      store,
+      soundness: sound(background),
+      repairer,
+      isBusy: () => transfers.counts.running + uploads.counts.running > 0,
       log,
-      unpack: (blob) => unpackStored({ content, layers, unpacker: loadUnpacker }, blob),
+      settings: scrub,
     });
     const onCommit = (): void => {
       layout.changed();
       restorer.syncLater();
+      scrubber.recordLater();
     };
     const remover = new ImageRemover({
       store,
@@ -60,6 +77,8 @@ export class Verbs {
     });
     const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
     this.restorer = restorer;
+    this.scrubber = scrubber;
+    this.#checksums = [asked, background];
     this.#loader = new Loader(intake);
     this.#importer = new Importer({ ...intake, registries });
     this.images = new Images({
@@ -92,14 +111,16 @@ export class Verbs {
       remote: new RemoteImages(registries),
       copier: new Copier({ leases, collector, uploads, registries, demands, host }),
       publisher: new Publisher({ leases, collector, uploads, registries, demands }),
+      verifier: new Verifier({ store, content, layers, soundness: sound(asked), repairer, events }),
       registries,
       host,
       observe: (...operation) => metrics.operated(...operation),
     });
   }
 
-  /** Waits for archives that are still being read. */
+  /** Waits for archives that are still being read, and ends the threads that verify. */
   async close(): Promise<void> {
-    await Promise.all([this.#loader.close(), this.#importer.close()]);
+    await Promise.all([this.#loader.close(), this.#importer.close(), this.scrubber.close()]);
+    await Promise.all(this.#checksums.map((checksums) => checksums.close()));
   }
 }

@@ -2,6 +2,7 @@ import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import type { Delivery, Registries, Repository, RequestOptions } from '../registry/registry.ts';
+import { untilAborted } from '../transfers/interest.ts';
 import type { Demand } from '../transfers/demand.ts';
 import type { BlobSource } from './download.ts';
 import { LayerProgress, type ProgressSink } from './progress.ts';
@@ -96,14 +97,10 @@ export class BlobDeliverer {
       this.#demand,
       (status) => bar?.update(status),
     );
-    const release = (): void => void interest.release();
-    signal.addEventListener('abort', release);
     try {
-      return await interest.done;
+      return await untilAborted(interest, signal);
     } finally {
-      signal.removeEventListener('abort', release);
       bar?.end();
-      await interest.release();
     }
   }
 }

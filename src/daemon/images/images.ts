@@ -7,6 +7,7 @@ import type {
   PublishedManifest,
   ReferrerReport,
   SearchResult,
+  VerifyReport,
 } from '../../protocol/engine.ts';
 import { isKind, LayerdError, type ErrorKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
@@ -36,6 +37,7 @@ import type { Saver } from './save.ts';
 import { searchImages, type SearchRequest } from './search.ts';
 import type { ImageStore } from './store.ts';
 import type { Tagger } from './tag.ts';
+import type { Verifier, VerifyRequest } from './verify.ts';
 import { diskUsage, type Usage, type UsageParts } from './usage.ts';
 
 /** Is told of each operation that moves or removes images when it ends: `ok`, or the kind of error, and after how long. */
@@ -58,6 +60,7 @@ export class Images {
   readonly #registries: Registries;
   readonly #copier: Copier;
   readonly #publisher: Publisher;
+  readonly #verifier: Verifier;
   readonly #host: Platform;
   readonly #observe: ObserveOperation;
 
@@ -77,6 +80,7 @@ export class Images {
     registries: Registries;
     copier: Copier;
     publisher: Publisher;
+    verifier: Verifier;
     host: Platform;
     observe: ObserveOperation;
   }) {
@@ -95,6 +99,7 @@ export class Images {
     this.#registries = parts.registries;
     this.#copier = parts.copier;
     this.#publisher = parts.publisher;
+    this.#verifier = parts.verifier;
     this.#host = parts.host;
     this.#observe = parts.observe;
   }
@@ -210,6 +215,10 @@ export class Images {
 
   publish(request: PublishRequest): Promise<PublishedManifest> {
     return this.#observed('publish', () => this.#publisher.publish(request));
+  }
+
+  verify(request: VerifyRequest, progress: ProgressSink): Promise<VerifyReport> {
+    return this.#observed('verify', () => this.#verifier.verify(request, progress));
   }
 
   /** The manifest or index that a reference names in its registry, as it is served there. */

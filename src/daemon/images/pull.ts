@@ -10,6 +10,7 @@ import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
 import type { Demand, Demands } from '../transfers/demand.ts';
+import { untilAborted } from '../transfers/interest.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
@@ -353,17 +354,13 @@ class Pull {
         ({ total } = status);
         bar?.update(status);
       });
-      const release = (): void => void interest.release();
-      signal.addEventListener('abort', release);
       try {
-        await interest.done;
+        await untilAborted(interest, signal);
       } catch (error) {
         // A transfer that fails for the size that another party's manifest states says nothing of ours.
         if (total === size || !isKind(error, 'corrupt')) throw error;
       } finally {
-        signal.removeEventListener('abort', release);
         bar?.end();
-        await interest.release();
       }
     }
     bar?.complete();

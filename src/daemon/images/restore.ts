@@ -75,7 +75,7 @@ export class Restorer {
       `SELECT DISTINCT manifest_layer.digest, manifest_layer.bytes AS size,
          (SELECT min(repository) FROM blob_source WHERE blob_source.digest = manifest_layer.digest) AS repository
        FROM manifest_layer
-       WHERE manifest_layer.diff_id IS NOT NULL AND manifest_layer.diff_id NOT IN (SELECT diff_id FROM layer)`,
+       WHERE manifest_layer.diff_id IS NOT NULL AND manifest_layer.diff_id NOT IN (SELECT diff_id FROM layer WHERE damage IS NULL)`,
     );
     for (const { digest, size, repository } of missing) {
       if (this.#stopped) return;

@@ -283,7 +283,7 @@ export class ImageStore {
 
   /** Whether the blob is stored. */
   hasBlob(digest: Digest): boolean {
-    return this.db.get('SELECT 1 FROM blob WHERE digest = ?', digest) !== undefined;
+    return this.db.get('SELECT 1 FROM blob WHERE digest = ? AND damage IS NULL', digest) !== undefined;
   }
 
   /** Whether an image with the config is stored, by whatever name and in whatever manifest. */

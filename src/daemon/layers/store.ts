@@ -51,13 +51,14 @@ export class LayerStore {
     }
   }
 
+  /** Whether the layer is stored; one that has been found damaged is not. */
   has(diffId: Digest): boolean {
     return this.get(diffId) !== undefined;
   }
 
   get(diffId: Digest): Layer | undefined {
     const row = this.#db.get<LayerRow>(
-      'SELECT diff_id, size, image_size, file_bytes FROM layer WHERE diff_id = ?',
+      'SELECT diff_id, size, image_size, file_bytes FROM layer WHERE diff_id = ? AND damage IS NULL',
       diffId,
     );
     return row === undefined
@@ -70,12 +71,12 @@ export class LayerStore {
         };
   }
 
-  /** How many layers are stored, and the bytes of their EROFS images. */
-  totals(): { readonly count: number; readonly bytes: number } {
+  /** How many layers are stored, the bytes of their EROFS images, and how many are damaged. */
+  totals(): { readonly count: number; readonly bytes: number; readonly damaged: number } {
     return (
-      this.#db.get<{ count: number; bytes: number }>(
-        'SELECT count(*) AS count, coalesce(sum(image_size), 0) AS bytes FROM layer',
-      ) ?? { count: 0, bytes: 0 }
+      this.#db.get<{ count: number; bytes: number; damaged: number }>(
+        'SELECT count(*) AS count, coalesce(sum(image_size), 0) AS bytes, count(damage) AS damaged FROM layer',
+      ) ?? { count: 0, bytes: 0, damaged: 0 }
     );
   }
 
@@ -114,6 +115,9 @@ export class LayerStore {
       throw storageError(error, `commit layer ${diffId}`);
     }
     this.#db.transaction(() => {
+      const wasDamaged = this.#damageOf(diffId) !== undefined;
+      // Its file has been replaced.
+      if (wasDamaged) this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
       this.#db.run(
         // One that is there already may be from before the bytes of its files were counted.
         `INSERT INTO layer (diff_id, size, image_size, file_bytes, created_at) VALUES (?, ?, ?, ?, ?)
@@ -125,7 +129,8 @@ export class LayerStore {
         this.#now(),
       );
       this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
-      if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
+      if (wasDamaged) this.#append('repair', diffId);
+      else if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
     });
   }
 
@@ -179,7 +184,52 @@ export class LayerStore {
     });
   }
 
-  #append(action: 'commit' | 'remove', diffId: Digest, attributes: Record<string, string> = {}): void {
+  /**
+   * Remembers why the file of a stored layer is not to be trusted, or with undefined that it has been found sound. A damaged
+   * layer counts as one that is not there: it is not mounted, and whoever needs it has it made again.
+   */
+  judge(diffId: Digest, damage: string | undefined): void {
+    this.#db.essential(() => {
+      const was = this.#damageOf(diffId);
+      if (damage === undefined) {
+        this.#db.run('UPDATE layer SET damage = NULL, verified_at = ? WHERE diff_id = ?', this.#now(), diffId);
+      } else this.#db.run('UPDATE layer SET damage = ? WHERE diff_id = ?', damage, diffId);
+      if (damage !== undefined && was === undefined) this.#append('damage', diffId, { reason: damage });
+      if (damage === undefined && was !== undefined) this.#append('repair', diffId);
+    });
+  }
+
+  /** Remembers the digest of the EROFS image, which a verification holds its file to. */
+  record(diffId: Digest, imageDigest: Digest): void {
+    this.#db.run('UPDATE layer SET image_digest = ? WHERE diff_id = ?', imageDigest, diffId);
+  }
+
+  /** Files that have no row, by their names. */
+  strays(): string[] {
+    // In one turn, since files are put into place in one turn with their rows.
+    return readdirSync(this.#layers).filter((name) => this.#isStray(name));
+  }
+
+  /** Frees a file that has no row. */
+  discardStray(name: string): void {
+    if (this.#isStray(name)) this.#trash.discard(join(this.#layers, name));
+  }
+
+  #isStray(name: string): boolean {
+    const diffId: Digest = `sha256:${name.slice(0, -SUFFIX.length)}`;
+    return !name.endsWith(SUFFIX) || this.#db.get('SELECT 1 FROM layer WHERE diff_id = ?', diffId) === undefined;
+  }
+
+  #damageOf(diffId: Digest): string | undefined {
+    const row = this.#db.get<{ damage: string | null }>('SELECT damage FROM layer WHERE diff_id = ?', diffId);
+    return row?.damage ?? undefined;
+  }
+
+  #append(
+    action: 'commit' | 'remove' | 'damage' | 'repair',
+    diffId: Digest,
+    attributes: Record<string, string> = {},
+  ): void {
     this.#events.append({ type: 'layer', action, actor: diffId, attributes: { ...attributes, name: diffId } });
   }
 }

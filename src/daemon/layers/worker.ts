@@ -1,8 +1,6 @@
-import { readlinkSync } from 'node:fs';
-import { setPriority } from 'node:os';
-import { basename } from 'node:path';
 import { parentPort } from 'node:worker_threads';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
+import { yieldToOthers } from '../niceness.ts';
 import { Builder } from './builder.ts';
 import { STAGE_BYTES } from './image-file.ts';
 import { Inflater, type Output } from './inflate.ts';
@@ -30,7 +28,8 @@ const WORTH_BYTES = 2 * TAR_BYTES;
 const port = parentPort;
 if (port === null) throw new Error('layers/worker is started as a worker thread');
 
-yieldToMainThread();
+// Requests are answered while layers keep every processor busy.
+yieldToOthers(NICENESS);
 const writeback = new Writeback();
 /** What a thread that receives needs; one that only builds is spared the time to load it. */
 const receiving = lazily(() => ({ isal: loadIsal(), tar: Buffer.allocUnsafeSlow(TAR_BYTES) }));
@@ -110,14 +109,4 @@ function building<T>(imagePath: string, work: (builder: Builder) => T): T {
 function lazily<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
   return () => (made ??= { value: make() }).value;
-}
-
-/** Requests are answered while layers keep every processor busy, since the kernel prefers the main thread to this one. */
-function yieldToMainThread(): void {
-  try {
-    // Linux takes the ID of a thread where others have a process.
-    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), NICENESS);
-  } catch {
-    // Where a sandbox forbids it, layers are unpacked all the same.
-  }
 }

@@ -118,4 +118,13 @@ export const migrations: readonly string[] = [
     UPDATE event_size SET bytes = bytes - octet_length(OLD.attributes) - octet_length(OLD.actor) - 64;
   END;
   `,
+  `
+  -- What a verification found. damage: why the file is not to be trusted, NULL while it is; verified_at: when it was last
+  -- found sound. image_digest: SHA-256 of the EROFS image as it was when it was synced to the disk.
+  ALTER TABLE blob ADD COLUMN damage TEXT;
+  ALTER TABLE blob ADD COLUMN verified_at INTEGER;
+  ALTER TABLE layer ADD COLUMN damage TEXT;
+  ALTER TABLE layer ADD COLUMN verified_at INTEGER;
+  ALTER TABLE layer ADD COLUMN image_digest TEXT;
+  `,
 ];

@@ -25,7 +25,7 @@ export interface Readings {
   /** Subscribers of the log of events, how many events the slowest one is behind, and the log's last sequence number. */
   events(): { readonly subscribers: number; readonly lag: number; readonly end: number };
   /** What is stored. */
-  stored(): Readonly<Record<'images' | 'blobs' | 'blobBytes' | 'layers' | 'layerBytes', number>>;
+  stored(): Readonly<Record<'images' | 'blobs' | 'blobBytes' | 'layers' | 'layerBytes' | 'damaged', number>>;
 }
 
 /** All metrics of the daemon. Parts tell it what they did, each through a function of its own; none of them knows it. */
@@ -126,6 +126,9 @@ export class DaemonMetrics {
           [{ kind: 'layer' }, layerBytes],
         ];
       }),
+      gauge('layerd_damaged_objects', 'Blobs and layers that were found damaged, and not repaired yet.', () => [
+        [{}, readings.stored().damaged],
+      ]),
       this.#reclaimed,
       this.#reclaimedBytes,
       this.#delays,

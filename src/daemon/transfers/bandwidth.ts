@@ -97,5 +97,6 @@ export class Bandwidth {
   }
 }
 
-const isWithin = (minute: number, { from, to }: { from: number; to: number }): boolean =>
+/** Whether a minute of the day is in a span of it. */
+export const isWithin = (minute: number, { from, to }: { from: number; to: number }): boolean =>
   from <= to ? minute >= from && minute < to : minute >= from || minute < to;

@@ -4,6 +4,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { TransferReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { secondsLeft, type Demand } from './demand.ts';
+import type { Interest } from './interest.ts';
 import { WaitingLine, type Candidate, type LineOptions } from './line.ts';
 import { Rate } from './rate.ts';
 import type { TransferState, TransferStatus } from './transfer.ts';
@@ -46,17 +47,6 @@ export interface TransferObserver<Source, Request extends TransferRequest = Tran
   moved(request: Request, source: Source, bytes: number): void;
   /** `seconds`: since its first turn came. */
   ended(request: Request, source: Source, result: 'done' | 'failed' | 'cancelled', seconds: number): void;
-}
-
-/** One party's wish for a transfer. */
-export interface Interest<Result = void> {
-  /** Settles with the transfer: rejects when it failed for every source, or when the interest was released. */
-  readonly done: Promise<Result>;
-  /**
-   * Lets go of the transfer; it stops when this was the last interest. Resolves when it has stopped then, and nothing
-   * writes to the blob's files any more. Harmless after the end.
-   */
-  release(): Promise<void>;
 }
 
 /** What a queue is made of. */

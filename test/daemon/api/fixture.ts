@@ -46,7 +46,10 @@ export interface LogLine {
 }
 
 /** The registry side of the API, which each test says: what a registry answers is the test's input. */
-export type Remote = Pick<ImageOperations, 'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest'> &
+export type Remote = Pick<
+  ImageOperations,
+  'pull' | 'push' | 'copy' | 'publish' | 'distribution' | 'remoteManifest' | 'verify'
+> &
   Pick<Registries, 'logIn' | 'search' | 'referrers'>;
 
 type Layers = Application['router']['stack'];
@@ -77,6 +80,7 @@ export class Fixture implements AsyncDisposable {
     push: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
     copy: ({ from }) => Promise.reject(new LayerdError('not-found', `no such image: ${from.path}`)),
     publish: ({ reference }) => Promise.reject(new LayerdError('not-found', `no such image: ${reference.path}`)),
+    verify: ({ image = '' }) => Promise.reject(new LayerdError('not-found', `no such image: ${image}`)),
     remoteManifest: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     distribution: ({ path }) => Promise.reject(new LayerdError('not-found', `no such image: ${path}`)),
     logIn: (registry) => Promise.reject(new LayerdError('unauthorized', `${registry} refused the credentials`)),
@@ -99,7 +103,7 @@ export class Fixture implements AsyncDisposable {
     build: { version: '1.2.3', commit: 'abc1234', node_version: '26.0.0' },
     transfers: () => ({ waiting: 0, running: 0 }),
     events: () => ({ subscribers: this.events.subscribers, lag: this.events.lag, end: this.events.end }),
-    stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5 }),
+    stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5, damaged: 0 }),
   });
   /** The verbs of images, as the API calls them. */
   readonly images: ImageOperations;
@@ -208,6 +212,7 @@ export class Fixture implements AsyncDisposable {
       publish: (...request) => this.remote.publish(...request),
       remoteManifest: (...request) => this.remote.remoteManifest(...request),
       distribution: (...request) => this.remote.distribution(...request),
+      verify: (...request) => this.remote.verify(...request),
     };
   }
 

@@ -10,6 +10,8 @@ import { parse } from 'yaml';
 import { noticeMessage } from '../../../src/daemon/api/subscriptions/messages.ts';
 import type { CopyRequest } from '../../../src/daemon/images/copy.ts';
 import type { PublishRequest } from '../../../src/daemon/images/publish.ts';
+import type { VerifyRequest } from '../../../src/daemon/images/verify.ts';
+import type { Finding } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { CloseCode } from '../../../src/protocol/event.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
@@ -159,6 +161,72 @@ describe("layerd's own endpoints", () => {
         assert.match(refusal.message, message);
       }
       assert.equal(asked.length, 1);
+    });
+  });
+
+  describe('to verify', () => {
+    const verify = (query = ''): request.Test => request(api.url).post(`/v1.56/layerd/verify${query}`).buffer(true);
+    const finding = {
+      kind: 'blob',
+      id: `sha256:${'a'.repeat(64)}`,
+      problem: 'damaged',
+      reason: 'its file has 3 bytes instead of 4',
+      images: ['redis:7'],
+      repaired: false,
+      error: 'it came from no registry',
+    } satisfies Finding;
+
+    it('takes an image, a wish for repair and accounts by registry, and ends with the report', async () => {
+      let asked: VerifyRequest | undefined;
+      api.remote.verify = async (request, progress) => {
+        asked = request;
+        await progress({ status: 'found' });
+        return { blobs: 3, layers: 1, bytes: 10, findings: [finding] };
+      };
+      const accounts = {
+        'registry.example.com:5000': { username: 'ada', password: 'secret' },
+        'https://index.docker.io/v1/': { identitytoken: 'token' },
+        'ghcr.io': 'nonsense',
+      };
+      const answer = await fetch(`${api.url}/v1.56/layerd/verify?image=redis&repair=1`, {
+        method: 'POST',
+        headers: { 'X-Registry-Config': Buffer.from(JSON.stringify(accounts)).toString('base64url') },
+      });
+      const lines = (await answer.text())
+        .trim()
+        .split('\r\n')
+        .map((line) => JSON.parse(line) as { status?: string; aux?: unknown });
+      assert.equal(lines[0]?.status, 'found');
+      const schema = ajv.getSchema('layerd#/components/schemas/Verification');
+      assert.ok(schema?.(lines[1]?.aux), JSON.stringify(schema?.errors));
+      assert.equal(asked?.image, 'redis');
+      assert.equal(asked.repair, true);
+      assert.deepEqual(asked.credentialsFor('registry.example.com:5000'), { username: 'ada', password: 'secret' });
+      assert.deepEqual(asked.credentialsFor('docker.io'), { identityToken: 'token' });
+      assert.equal(asked.credentialsFor('ghcr.io'), undefined);
+      assert.equal(asked.credentialsFor('quay.io'), undefined);
+    });
+
+    it('only looks by default, at everything', async () => {
+      let asked: VerifyRequest | undefined;
+      api.remote.verify = (request) => {
+        asked = request;
+        return Promise.resolve({ blobs: 0, layers: 0, bytes: 0, findings: [] });
+      };
+      await verify().expect(200);
+      assert.equal(asked?.image, undefined);
+      assert.equal(asked?.repair, false);
+    });
+
+    it('is refused with a status before it begins', async () => {
+      api.remote.verify = () => Promise.reject(new LayerdError('conflict', 'a verification is already running'));
+      await verify().expect(409, { message: 'a verification is already running' });
+      api.remote.verify = () => Promise.reject(new LayerdError('not-found', 'no such image: nothing'));
+      await verify('?image=nothing').expect(404);
+      api.remote.verify = () => Promise.reject(new Error('must not be asked'));
+      const accounts = Buffer.from('{"not a host":{"username":"a","password":"b"}}').toString('base64');
+      const { text } = await verify().set('X-Registry-Config', accounts).expect(400);
+      assert.match(text, /is not the address of a registry/);
     });
   });
 

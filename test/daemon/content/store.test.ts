@@ -51,6 +51,28 @@ describe('the content store', () => {
     assert.deepEqual(files('ingest'), []);
   });
 
+  it('makes nothing of a document whose file has changed, and has it fetched again', async () => {
+    const bytes = Buffer.from('{"schemaVersion":2}');
+    const digest = digestOf(bytes);
+    await content.putDocument(digest, bytes);
+    writeFileSync(content.path(digest), '{"schemaVersion":3}');
+    await assert.rejects(content.read(digest), { kind: 'corrupt', message: /is damaged .*layerctl verify --repair/ });
+    assert.equal(content.has(digest), false);
+    await assert.rejects(content.read(digest), { kind: 'corrupt' });
+    await content.putDocument(digest, bytes);
+    assert.deepEqual(await content.read(digest), bytes);
+  });
+
+  it('finds files that nothing knows of, and frees none that is known meanwhile', async () => {
+    const [known, stray] = [digestOf('known'), digestOf('stray')];
+    await content.putDocument(known, Buffer.from('known'));
+    writeFileSync(content.path(stray), 'stray');
+    assert.deepEqual(content.strays(), [stray]);
+    content.discardStray(known);
+    content.discardStray(stray);
+    assert.deepEqual(files('blobs/sha256'), [hexOf(known)]);
+  });
+
   it('resumes an ingest from what an earlier one left, hashing that again', async () => {
     const bytes = Buffer.from('hello, world');
     const expected = { digest: digestOf(bytes), size: bytes.length };
