@@ -4,7 +4,8 @@ import tseslint from 'typescript-eslint';
 
 /**
  * The direction of dependencies inside the daemon: each folder and the folders it may import from, besides itself,
- * `protocol` (what crosses the socket) and `events` (everything may emit). `daemon.ts`, `main.ts` and `engine/` wire them all.
+ * `protocol` (what crosses the socket), `events` (everything may emit) and `tracing` (everything may tell). `daemon.ts`,
+ * `main.ts` and `engine/` wire them all.
  */
 const directions = {
   api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
@@ -18,6 +19,7 @@ const directions = {
   config: [],
   metadata: [],
   metrics: [],
+  tracing: ['config'],
   runtime: ['images', 'content', 'layers', 'metadata'],
 };
 const folders = Object.keys(directions);
@@ -70,9 +72,9 @@ export default tseslint.config(
       [
         {
           group: folders
-            .filter((other) => other !== folder && other !== 'events' && !directions[folder].includes(other))
+            .filter((other) => ![folder, 'events', 'tracing', ...directions[folder]].includes(other))
             .flatMap((other) => [`../${other}/*`, `../../${other}/*`]),
-          message: `${folder} may import only from: ${['protocol', 'events', ...directions[folder]].join(', ')}.`,
+          message: `${folder} may import only from: ${['protocol', 'events', 'tracing', ...directions[folder]].join(', ')}.`,
         },
         { group: ['**/client/**'], message: 'The daemon does not import the client.' },
       ],

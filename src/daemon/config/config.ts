@@ -1,4 +1,5 @@
 import type { Values } from './options.ts';
+import type { TracingSettings } from './tracing.ts';
 
 /**
  * How the daemon is set up: one validated, frozen value, the only thing the rest of the daemon knows of flags, files and
@@ -15,6 +16,8 @@ export interface Config extends Readonly<Values> {
   readonly configFile: string | undefined;
   /** Where certificates of registries are looked for, `certs.d` of docker and layerd: of a user without root, its own first. */
   readonly certsDirs: readonly string[];
+  /** How traces are sent; undefined where they are not. */
+  readonly tracing: TracingSettings | undefined;
 }
 
 /** What of the world around the process the configuration depends on. */

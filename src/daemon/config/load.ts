@@ -4,6 +4,7 @@ import { readConfigFile, type FileValues } from './file.ts';
 import type { FlagValues } from './flags.ts';
 import { formatHost, isLoopback } from './host.ts';
 import { optionList, options, type OptionName, type Values } from './options.ts';
+import { readTracing } from './tracing.ts';
 import { ItemError, masked } from './value.ts';
 
 /**
@@ -31,6 +32,7 @@ export function loadConfig(flags: FlagValues, configFile: string | undefined, su
       `${folder}/docker/certs.d`,
       `${folder}/layerd/certs.d`,
     ]),
+    tracing: readTracing(values.otlpEndpoint, surroundings.env),
   };
   checkTls(config);
   return deepFreeze(config);

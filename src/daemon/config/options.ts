@@ -369,6 +369,19 @@ export const options = {
     standard: () => 'text',
     example: 'text',
   }),
+  otlpEndpoint: option<string | undefined>({
+    flag: '--otlp-endpoint',
+    key: 'otlp-endpoint',
+    type: optional(value.collector),
+    reloadable: false,
+    heading: 'Logging',
+    help: 'OpenTelemetry collector that traces are sent to, over OTLP/HTTP (JSON). OTEL_* variables say how.',
+    standard: (surroundings) =>
+      variable('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', value.collectorPath)(surroundings) ??
+      variable('OTEL_EXPORTER_OTLP_ENDPOINT', value.collector)(surroundings),
+    standardText: '$OTEL_EXPORTER_OTLP_ENDPOINT',
+    example: 'http://localhost:4318',
+  }),
   shutdownTimeout: option<number>({
     flag: '--shutdown-timeout',
     key: 'shutdown-timeout',

@@ -219,6 +219,20 @@ export const proxy = text('url', (value) => {
   return url.href;
 });
 
+/** Where spans are posted to, whatever its path is. */
+export const collectorPath = text('url', (value) => {
+  const url = parseUrl(value);
+  if (url === undefined) throw new Error('must be a URL such as http://localhost:4318');
+  return url.href;
+});
+
+/** A collector; traces go to `v1/traces` below its path, as OpenTelemetry has it. */
+export const collector = text('url', (value) => {
+  const url = new URL(collectorPath.check(value));
+  url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/traces`;
+  return url.href;
+});
+
 /** Hosts, domains and address blocks separated by commas; the registry side reads them. */
 export const hostList = text('hosts', (value) => value);
 
