@@ -14,6 +14,7 @@ import { Database } from './metadata/database.ts';
 import { Reserve } from './metadata/reserve.ts';
 import { damagedMetadata } from './metadata/storage-error.ts';
 import { Pidfile } from './pidfile.ts';
+import type { Tracing } from './tracing/tracing.ts';
 
 /** What a daemon is given besides its configuration. */
 export interface DaemonOptions {
@@ -21,6 +22,8 @@ export interface DaemonOptions {
   readonly version: string;
   /** Sockets that systemd passed to this process. */
   readonly passed: readonly PassedSocket[];
+  /** Closed when the daemon stops. */
+  readonly tracing: Tracing;
 }
 
 /** As dockerd's: root's group may pass through to what is mounted below, nobody else gets in. */
@@ -39,18 +42,20 @@ export class Daemon {
   readonly #log: DaemonLog;
   readonly #engine: Engine;
   readonly #listeners: Listeners;
+  readonly #tracing: Tracing;
   readonly #parts: AsyncDisposableStack;
   #config: Config;
 
   private constructor(
     config: Config,
-    log: DaemonLog,
+    { log, tracing }: Pick<DaemonOptions, 'log' | 'tracing'>,
     engine: Engine,
     listeners: Listeners,
     parts: AsyncDisposableStack,
   ) {
     this.#config = config;
     this.#log = log;
+    this.#tracing = tracing;
     this.#engine = engine;
     this.#listeners = listeners;
     this.#parts = parts;
@@ -60,7 +65,7 @@ export class Daemon {
    * Starts all parts; resolves when the daemon serves.
    * @throws LayerdError saying what could not be started; nothing of it is left running then.
    */
-  static async start(config: Config, { log, version, passed }: DaemonOptions): Promise<Daemon> {
+  static async start(config: Config, { log, version, passed, tracing }: DaemonOptions): Promise<Daemon> {
     await using undo = new AsyncDisposableStack();
 
     const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
@@ -77,7 +82,7 @@ export class Daemon {
     refuseEmptied(metadata, dataRoot);
     const database = new Database(metadata, reserve);
     undo.defer(() => database.close());
-    const engine = new Engine({ config, db: database, reserve, dataRoot, version, log });
+    const engine = new Engine({ config, db: database, reserve, dataRoot, version, log, tracer: tracing.tracer });
     undo.defer(() => engine.close());
 
     const listeners = await Listeners.open({
@@ -88,7 +93,7 @@ export class Daemon {
       handler: engine.handler,
       log,
     });
-    const daemon = new Daemon(config, log, engine, listeners, undo.move());
+    const daemon = new Daemon(config, { log, tracing }, engine, listeners, undo.move());
     // Last, since the start itself may have needed it.
     reserve.fill();
     engine.reconcile();
@@ -129,14 +134,16 @@ export class Daemon {
 
   /**
    * Stops all parts. What runs on its own account (transfers, event streams) is told to end at once, and what has arrived
-   * of a transfer stays; requests under way have the shutdown timeout to end.
+   * of a transfer stays; requests under way have the shutdown timeout to end, and the traces of them what is left of it.
    */
   async stop(): Promise<void> {
+    const end = performance.now() + this.#config.shutdownTimeout * MS;
     try {
       // Both at once: nobody new is let in while what is under way comes to its end.
       await Promise.all([this.#listeners.close(this.#config.shutdownTimeout * MS), this.#engine.interrupt()]);
     } finally {
       await this.#parts.disposeAsync();
+      await this.#tracing.close(Math.max(0, end - performance.now()));
     }
   }
 }

@@ -45,10 +45,11 @@ async function validate(config: Config): Promise<void> {
 /** Runs the daemon until a signal ends it. */
 async function run(config: Config, load: () => Config): Promise<void> {
   // Loaded only now, so that --help and a bad flag are answered at once.
-  const [{ Daemon, effectiveLevel }, { DaemonLog, isJournal }, { Notifier }] = await Promise.all([
+  const [{ Daemon, effectiveLevel }, { DaemonLog, isJournal }, { Notifier }, { startTracing }] = await Promise.all([
     import('./daemon.ts'),
     import('./log.ts'),
     import('./notify.ts'),
+    import('./tracing/tracing.ts'),
   ]);
   const { JOURNAL_STREAM, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env;
   const log = new DaemonLog({
@@ -76,7 +77,10 @@ async function run(config: Config, load: () => Config): Promise<void> {
     log.info(again ? 'stopping at once' : 'stopping', { signal });
     if (again) void exit(FAILURE);
   });
-  const starting = Daemon.start(config, { log, version, passed: takePassedSockets(process.env) });
+  const passed = takePassedSockets(process.env);
+  const starting = startTracing(config.tracing, { version, log }).then((tracing) =>
+    Daemon.start(config, { log, version, passed, tracing }),
+  );
   const ready = (daemon: Daemon) => notifier.ready(`Serving on ${daemon.addresses.join(', ')}`, () => daemon.ailment());
   // Heard from the beginning, for a hang-up that nobody listens to ends a process; reloads happen one after another.
   let reloading: Promise<unknown> = starting;

@@ -31,6 +31,7 @@ import type { SearchRequest } from '../images/search.ts';
 import type { Usage } from '../images/usage.ts';
 import type { VerifyRequest } from '../images/verify.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Transfers } from '../transfers/transfers.ts';
 import type { Wish } from './client.ts';
 import type { SubscribedLog } from './subscriptions/subscription.ts';
@@ -41,6 +42,7 @@ export interface ApiParts {
   /** layerd's version. */
   readonly version: string;
   readonly log: Log;
+  readonly tracer: Tracer;
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
   readonly transfers: TransferOperations;

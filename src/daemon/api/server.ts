@@ -7,6 +7,7 @@ import { definitionRoutes } from './definition.ts';
 import { distributionRoutes } from './distribution.ts';
 import { answerFailure, errorHandler, failureOf, newRequestId } from './errors.ts';
 import { discardBody, readsBody, refuseBrowsers } from './guard.ts';
+import { beginSpan, endSpan } from './span.ts';
 import { healthRoutes } from './health.ts';
 import { imageRoutes } from './images.ts';
 import { layerdRoutes } from './layerd.ts';
@@ -73,7 +74,7 @@ function routeOf({ route }: Request): string {
 }
 
 /** Begins a call: headers, version, identifier, log, and the guards. */
-function admit({ version: daemonVersion, log, hostNames, metrics }: ApiParts): RequestHandler {
+function admit({ version: daemonVersion, log, hostNames, metrics, tracer }: ApiParts): RequestHandler {
   return (request, response, next) => {
     response.setHeader('Api-Version', versionText(NEWEST));
     response.setHeader('Docker-Experimental', 'false');
@@ -93,9 +94,12 @@ function admit({ version: daemonVersion, log, hostNames, metrics }: ApiParts): R
     const call = begin(NEWEST);
     log.debug('request', { request: id, method: request.method, url: request.originalUrl });
     const answered = metrics.requested();
+    const span = beginSpan(call, rest, tracer);
     response.once('close', () => {
       const { method } = request;
-      answered({ method, route: routeOf(request), status: response.statusCode });
+      const route = routeOf(request);
+      answered({ method, route, status: response.statusCode });
+      endSpan(span, call, route);
       log.debug('response', { request: id, status: response.statusCode, complete: response.writableFinished });
     });
     if (!readsBody(request.method, question === -1 ? rest : rest.slice(0, question))) discardBody(request, response);
@@ -107,6 +111,6 @@ function admit({ version: daemonVersion, log, hostNames, metrics }: ApiParts): R
       return;
     }
     request.url = rest;
-    log.within({ request: id }, next);
+    span.within(() => log.within({ request: id, trace: span.traceId }, next));
   };
 }

@@ -24,6 +24,7 @@ import type { ContextLog, Log } from '../log.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import { Movers } from './movers.ts';
 import { eventLimits, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
@@ -41,6 +42,7 @@ export interface EngineOptions {
   readonly dataRoot: string;
   readonly version: string;
   readonly log: ContextLog;
+  readonly tracer: Tracer;
 }
 
 /**
@@ -64,7 +66,7 @@ export class Engine {
   /** Why the store is not in order. */
   #disorder: string | undefined = 'the start has not come to it yet';
 
-  constructor({ config, db, reserve, dataRoot, version, log }: EngineOptions) {
+  constructor({ config, db, reserve, dataRoot, version, log, tracer }: EngineOptions) {
     this.#config = config;
     this.#log = log;
     this.#version = version;
@@ -92,8 +94,8 @@ export class Engine {
       onFreed: (freed) => metrics.freed(freed),
     });
     const { events } = stores;
-    const movers = new Movers({ config, version, stores, metrics, log });
-    const verbs = new Verbs({ stores, movers, metrics, host, log, scrub: scrubSettings(config) });
+    const movers = new Movers({ config, version, stores, metrics, log, tracer });
+    const verbs = new Verbs({ stores, movers, metrics, host, log, tracer, scrub: scrubSettings(config) });
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -117,6 +119,7 @@ export class Engine {
     this.handler = createHandler({
       version,
       log,
+      tracer,
       health: this.health,
       metrics,
       images: verbs.images,

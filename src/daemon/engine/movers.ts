@@ -7,6 +7,7 @@ import { Unpacker } from '../layers/unpacker.ts';
 import type { Log } from '../log.ts';
 import type { DaemonMetrics, Direction } from '../metrics/daemon.ts';
 import { createRegistries, type ReconfigurableRegistries } from '../registry/client.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import { Bandwidth } from '../transfers/bandwidth.ts';
 import { Demands } from '../transfers/demand.ts';
 import { TransferQueue, type TransferObserver, type TransferRequest } from '../transfers/queue.ts';
@@ -23,6 +24,7 @@ export interface MoversOptions {
   readonly stores: Stores;
   readonly metrics: DaemonMetrics;
   readonly log: Log;
+  readonly tracer: Tracer;
 }
 
 /** What moves content between registries and the stores: the clients of registries, the queues, and the threads that unpack. */
@@ -41,12 +43,13 @@ export class Movers {
   readonly #version: string;
   #config: Config;
 
-  constructor({ config, version, stores: { db, content, layers }, metrics, log }: MoversOptions) {
+  constructor({ config, version, stores: { db, content, layers }, metrics, log, tracer }: MoversOptions) {
     this.#config = config;
     this.#version = version;
     this.registries = createRegistries(registryOptions(config, version), {
       logger: log,
       observe: ({ host, status }) => metrics.asked(host, status),
+      tracer,
     });
     this.unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
     this.#bandwidth = {
@@ -66,6 +69,7 @@ export class Movers {
       work: (request, source, control) => this.fetcher.fetch(request, source, control),
       repositoryOf: (_request, { repository }) => canonicalName(repository),
       observer: transferObserver(metrics, 'download', (_request, { repository }: BlobSource) => repository.registry),
+      tracer,
     });
     const uploader = new Uploader({
       db,
@@ -82,6 +86,7 @@ export class Movers {
       work: (request, source, control) => uploader.upload(request, source, control),
       keyOf: uploadKey,
       observer: transferObserver(metrics, 'upload', ({ repository }: UploadRequest) => repository.registry),
+      tracer,
     });
     this.steered = new Transfers({ queues: [this.downloads, this.uploads], demands: this.demands });
   }

@@ -22,6 +22,7 @@ import { Tagger } from '../images/tag.ts';
 import { Verifier } from '../images/verify.ts';
 import type { ContextLog } from '../log.ts';
 import type { DaemonMetrics } from '../metrics/daemon.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Movers } from './movers.ts';
 import type { Stores } from './stores.ts';
 
@@ -31,6 +32,7 @@ export interface VerbsOptions {
   readonly metrics: DaemonMetrics;
   readonly host: Platform;
   readonly log: ContextLog;
+  readonly tracer: Tracer;
   readonly scrub: ScrubSettings;
 }
 
@@ -43,7 +45,7 @@ export class Verbs {
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log, scrub }: VerbsOptions) {
+  constructor({ stores, movers, metrics, host, log, tracer, scrub }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
@@ -75,7 +77,8 @@ export class Verbs {
         return collector.collect(candidates);
       },
     });
-    const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
+    const unpacker = loadUnpacker;
+    const intake = { db, content, layers, unpacker, leases, collector, store, events, host, tracer, onCommit };
     this.restorer = restorer;
     this.scrubber = scrubber;
     this.#checksums = [asked, background];
@@ -98,9 +101,10 @@ export class Verbs {
         events,
         host,
         log,
+        tracer,
         onCommit,
       }),
-      pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host }),
+      pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host, tracer }),
       remover,
       pruner: new Pruner({ store, remover, content, leases, collector, events }),
       tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
@@ -115,6 +119,7 @@ export class Verbs {
       registries,
       host,
       observe: (...operation) => metrics.operated(...operation),
+      tracer,
     });
   }
 

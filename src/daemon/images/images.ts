@@ -21,7 +21,7 @@ import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
 import { listImages, type ListedSummary, type ListOptions } from './list.ts';
 import { attestedDigests } from './manifest-summary.ts';
-import { parsePlatform } from './platform.ts';
+import { formatPlatform, parsePlatform } from './platform.ts';
 import type { Digest } from '../../protocol/digest.ts';
 import type { Importer, ImportRequest } from './import.ts';
 import type { Loader, LoadRequest } from './load.ts';
@@ -30,7 +30,8 @@ import type { Pruner } from './prune.ts';
 import type { Publisher, PublishRequest } from './publish.ts';
 import type { Puller } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
-import type { Reference } from '../../protocol/reference.ts';
+import { familiarString, type Reference } from '../../protocol/reference.ts';
+import type { Attributes, Span, Tracer } from '../tracing/tracer.ts';
 import { imageReferrers, type ReferrersRequest } from './referrers.ts';
 import type { Attested, ImageRemover } from './remove.ts';
 import type { Saver } from './save.ts';
@@ -63,6 +64,7 @@ export class Images {
   readonly #verifier: Verifier;
   readonly #host: Platform;
   readonly #observe: ObserveOperation;
+  readonly #tracer: Tracer;
 
   constructor(parts: {
     store: ImageStore;
@@ -83,6 +85,7 @@ export class Images {
     verifier: Verifier;
     host: Platform;
     observe: ObserveOperation;
+    tracer: Tracer;
   }) {
     this.#store = parts.store;
     this.#puller = parts.puller;
@@ -102,6 +105,7 @@ export class Images {
     this.#verifier = parts.verifier;
     this.#host = parts.host;
     this.#observe = parts.observe;
+    this.#tracer = parts.tracer;
   }
 
   list(options: ListOptions): Promise<ListedSummary[]> {
@@ -120,13 +124,14 @@ export class Images {
     name: string,
     options: { force: boolean; noPrune: boolean; platforms: readonly Platform[] },
   ): Promise<DeleteItem[]> {
-    return this.#observed('remove', async () =>
+    const attributes = { 'layerd.image': name, 'layerd.platform': options.platforms.map(formatPlatform) };
+    return this.#observed('remove', attributes, async () =>
       this.#remover.remove(name, { ...options, attested: await this.#attested(name, options) }),
     );
   }
 
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
-    return this.#observed('prune', () => this.#pruner.prune(filters, signal));
+    return this.#observed('prune', {}, () => this.#pruner.prune(filters, signal));
   }
 
   usage(options: { items: boolean }): Promise<Usage> {
@@ -134,7 +139,8 @@ export class Images {
   }
 
   tag(name: string, reference: Reference): void {
-    this.#tagger.tag(name, reference);
+    const attributes = { 'layerd.image': name, 'layerd.reference': familiarString(reference) };
+    this.#tracer.during('tag', attributes, () => this.#tagger.tag(name, reference));
   }
 
   layers(name: string): LayerReport[] {
@@ -167,7 +173,7 @@ export class Images {
     },
     progress: ProgressSink,
   ): Promise<void> {
-    return this.#observed('pull', () =>
+    return this.#observed('pull', attributesOf(request), () =>
       this.#puller.pull(
         {
           reference: request.reference,
@@ -185,22 +191,38 @@ export class Images {
   }
 
   push(request: PushRequest, progress: ProgressSink): Promise<void> {
-    return this.#observed('push', () => this.#pusher.push(request, progress));
+    const platform = request.platform && formatPlatform(request.platform);
+    return this.#observed('push', attributesOf({ ...request, platform }), () => this.#pusher.push(request, progress));
   }
 
-  save(names: readonly string[], options: { platforms: readonly Platform[] }): Promise<AsyncGenerator<Uint8Array>> {
-    return this.#saver.save(names, options.platforms);
+  async save(
+    names: readonly string[],
+    options: { platforms: readonly Platform[] },
+  ): Promise<AsyncGenerator<Uint8Array>> {
+    const attributes = { 'layerd.image': names, 'layerd.platform': options.platforms.map(formatPlatform) };
+    const span = this.#tracer.begin('save', { attributes });
+    try {
+      return endingWith(span, await span.within(() => this.#saver.save(names, options.platforms)));
+    } catch (error) {
+      span.fail(error);
+      span.end();
+      throw error;
+    }
   }
 
   load(request: LoadRequest, progress: ProgressSink): Promise<void> {
-    return this.#observed('load', () => this.#loader.load(request, progress));
+    return this.#observed('load', { 'layerd.platform': request.platforms.map(formatPlatform) }, () =>
+      this.#loader.load(request, progress),
+    );
   }
 
   import(
     request: Omit<ImportRequest, 'platform'> & { readonly platform: string | undefined },
     progress: ProgressSink,
   ): Promise<Digest> {
-    return this.#observed('import', () =>
+    const { name, platform } = request;
+    const attributes = { 'layerd.reference': name && familiarString(name), 'layerd.platform': platform };
+    return this.#observed('import', attributes, () =>
       this.#importer.import({ ...request, platform: this.#platform(request.platform) }, progress),
     );
   }
@@ -210,15 +232,18 @@ export class Images {
   }
 
   copy(request: CopyRequest, progress: ProgressSink): Promise<void> {
-    return this.#observed('copy', () => this.#copier.copy(request, progress));
+    const { from, to } = request;
+    const attributes = { 'layerd.source': familiarString(from), 'layerd.reference': familiarString(to) };
+    return this.#observed('copy', attributes, () => this.#copier.copy(request, progress));
   }
 
   publish(request: PublishRequest): Promise<PublishedManifest> {
-    return this.#observed('publish', () => this.#publisher.publish(request));
+    return this.#observed('publish', attributesOf(request), () => this.#publisher.publish(request));
   }
 
   verify(request: VerifyRequest, progress: ProgressSink): Promise<VerifyReport> {
-    return this.#observed('verify', () => this.#verifier.verify(request, progress));
+    const attributes = { 'layerd.image': request.image, 'layerd.repair': request.repair };
+    return this.#observed('verify', attributes, () => this.#verifier.verify(request, progress));
   }
 
   /** The manifest or index that a reference names in its registry, as it is served there. */
@@ -226,17 +251,20 @@ export class Images {
     return this.#remote.manifest(reference, options);
   }
 
-  async #observed<T>(operation: string, work: () => Promise<T>): Promise<T> {
-    const began = performance.now();
-    let result: 'ok' | ErrorKind = 'ok';
-    try {
-      return await work();
-    } catch (error) {
-      result = error instanceof LayerdError ? error.kind : 'internal';
-      throw error;
-    } finally {
-      this.#observe(operation, result, (performance.now() - began) / 1000);
-    }
+  #observed<T>(operation: string, attributes: Attributes, work: () => Promise<T>): Promise<T> {
+    return this.#tracer.during(operation, attributes, async (span) => {
+      const began = performance.now();
+      let result: 'ok' | ErrorKind = 'ok';
+      try {
+        return await work();
+      } catch (error) {
+        result = error instanceof LayerdError ? error.kind : 'internal';
+        throw error;
+      } finally {
+        span.set({ 'layerd.result': result });
+        this.#observe(operation, result, (performance.now() - began) / 1000);
+      }
+    });
   }
 
   #platform(specifier: string | undefined): Platform | undefined {
@@ -254,5 +282,21 @@ export class Images {
       if (isKind(error, 'corrupt')) return new Map();
       throw error;
     }
+  }
+}
+
+function attributesOf({ reference, platform }: { reference: Reference; platform?: string | undefined }): Attributes {
+  return { 'layerd.reference': familiarString(reference), 'layerd.platform': platform };
+}
+
+/** The archive, with whose end the span ends. */
+async function* endingWith(span: Span, archive: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* archive;
+  } catch (error) {
+    span.fail(error);
+    throw error;
+  } finally {
+    span.end();
   }
 }

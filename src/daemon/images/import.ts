@@ -70,7 +70,7 @@ export class Importer {
   }
 
   async #import(request: ImportRequest, progress: ProgressSink): Promise<Digest> {
-    const { leases, collector, db } = this.#parts;
+    const { leases, collector, db, tracer } = this.#parts;
     // Before anything is taken in, since it may be wrong.
     const config = applyChanges({}, request.changes);
     const lease = leases.acquire('import');
@@ -80,12 +80,13 @@ export class Importer {
       const { layer, compression } = await this.#takeIn(source, lease);
       const image = await this.#compose(layer, compression, { ...request, config }, lease);
       request.signal.throwIfAborted();
-      id = db.transaction(() => {
+      const commit = (): Digest => {
         const names = request.name === undefined ? [] : [request.name];
         const arrival = putArrived(this.#parts, { ...image, indexes: [], names }, 'import');
         collector.collect(lease.release());
         return arrival.id;
-      });
+      };
+      id = tracer.during('commit', {}, () => db.transaction(commit));
     } catch (error) {
       collector.collect(lease.release());
       // What breaks its own format is the client's to mend.

@@ -4,6 +4,7 @@ import type { GarbageCollector } from '../content/garbage.ts';
 import type { Lease, Leases } from '../content/leases.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import { unusable } from './archive/archive.ts';
 import { Contents } from './archive/contents.ts';
 import { decompressed } from './archive/decompress.ts';
@@ -22,6 +23,7 @@ export interface LoaderParts extends IntakeParts {
   readonly store: ImageStore;
   readonly events: { append(event: NewEvent): unknown };
   readonly host: Platform;
+  readonly tracer: Tracer;
   /** Told after images were committed. */
   onCommit(): void;
 }
@@ -58,7 +60,7 @@ export class Loader {
   }
 
   async #load({ archive, quiet, platforms, signal }: LoadRequest, progress: ProgressSink): Promise<void> {
-    const { leases, collector, host, content, layers } = this.#parts;
+    const { leases, collector, host, content, layers, tracer } = this.#parts;
     const lease = leases.acquire('load');
     try {
       const intake = new Intake(this.#parts, lease, quiet ? () => undefined : progress);
@@ -66,7 +68,8 @@ export class Loader {
       const contents = new Contents({ content, layers, intake, lease, host, platforms });
       const images = await contents.images();
       signal.throwIfAborted();
-      for (const line of this.#commit(images, lease)) progress({ stream: `${line}\n` });
+      const said = tracer.during('commit', {}, () => this.#commit(images, lease));
+      for (const line of said) progress({ stream: `${line}\n` });
     } catch (error) {
       collector.collect(lease.release());
       // What breaks its own format is the client's to mend: the archive is what it sent.

@@ -9,6 +9,7 @@ import type { EventLog } from '../events/log.ts';
 import type { LayerStore } from '../layers/store.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Credentials, Registries, RemoteManifest, Repository } from '../registry/registry.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Demand, Demands } from '../transfers/demand.ts';
 import { untilAborted } from '../transfers/interest.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
@@ -60,6 +61,7 @@ export interface PullerParts {
   /** The platform that is chosen where none is asked for. */
   readonly host: Platform;
   readonly log: PullerLog;
+  readonly tracer: Tracer;
   /** Told after an image was committed. */
   onCommit(): void;
 }
@@ -196,11 +198,16 @@ class Pull {
   }
 
   async run(): Promise<{ target: Digest; changed: boolean }> {
-    const { registries, content } = this.#parts;
+    const { registries, content, tracer } = this.#parts;
     const { credentials, signal } = this.#request;
     const { digest, tag = DEFAULT_TAG, path } = this.#reference;
     const wanted = digest ?? tag;
-    const resolved = await registries.resolve(this.#repository, wanted, { credentials, signal });
+    const resolved = await tracer.during('resolve', { 'layerd.reference': familiarString(this.#reference) }, (span) =>
+      registries.resolve(this.#repository, wanted, { credentials, signal }).then((descriptor) => {
+        span.set({ 'layerd.digest': descriptor.digest, 'layerd.media_type': descriptor.mediaType });
+        return descriptor;
+      }),
+    );
     // As dockerd: a digest alone would not say whose it is.
     const shown = digest === undefined ? tag : canonicalString(this.#reference);
     this.#progress({ status: `Pulling from ${path}`, id: shown });
@@ -225,7 +232,8 @@ class Pull {
       manifests.push(await this.#fetchManifest(attestation, signal, 'attestation'));
     }
     signal.throwIfAborted();
-    return { target: resolved.digest, changed: this.#commit(selection, manifests) };
+    const changed = tracer.during('commit', {}, () => this.#commit(selection, manifests));
+    return { target: resolved.digest, changed };
   }
 
   /** A manifest or index, from the store if it is there. */

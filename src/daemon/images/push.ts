@@ -7,6 +7,7 @@ import type { Lease, Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Credentials, Registries, Repository } from '../registry/registry.ts';
+import type { Tracer } from '../tracing/tracer.ts';
 import type { Demand, Demands } from '../transfers/demand.ts';
 import { BlobDeliverer } from './deliver.ts';
 import { formatPlatform, only } from './platform.ts';
@@ -27,6 +28,7 @@ export interface PusherParts {
   readonly events: { append(event: NewEvent): unknown };
   /** The platform that stands for an image of which not all platforms are stored. */
   readonly host: Platform;
+  readonly tracer: Tracer;
 }
 
 /** What a client asks to be pushed. */
@@ -171,7 +173,7 @@ class Push {
     const to = { repository: this.#repository, credentials };
     await new BlobDeliverer(this.#parts, this.#demand, this.#progress).deliver(this.#content.blobs, to, { signal });
     const target = await this.#putManifests();
-    this.#commit(target.digest);
+    this.#parts.tracer.during('commit', {}, () => this.#commit(target.digest));
     const { digest, bytes } = target;
     const size = bytes.byteLength;
     this.#progress({ status: `${tag}: digest: ${digest} size: ${size}` });

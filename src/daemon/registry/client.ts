@@ -2,6 +2,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import { isDigest } from '../../protocol/digest.ts';
 import { isKind, LayerdError, messageOf } from '../../protocol/errors.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
+import { noTracer, type Tracer } from '../tracing/tracer.ts';
 import { classifyAddress, type AddressClass } from './address.ts';
 import { withAttempts, type ObserveAttempt } from './attempts.ts';
 import { Authorizer } from './authorization.ts';
@@ -39,6 +40,7 @@ import {
 import { sleep, withRetries, type Sleep } from './retry.ts';
 import { withSchemeFallback } from './schemes.ts';
 import { search } from './search.ts';
+import { withSpans } from './spans.ts';
 import { FIRST_TAGS, getTags, MAX_TAG_PAGES } from './tags.ts';
 import { TokenSource } from './tokens.ts';
 import { TIMEOUTS, Transport, type Timeouts } from './transport.ts';
@@ -48,6 +50,7 @@ import { Uploads } from './uploads.ts';
 export interface RegistryEnvironment {
   readonly logger: Logger;
   readonly observe?: ObserveAttempt;
+  readonly tracer?: Tracer;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
   /** From 0 to less than 1. */
@@ -102,6 +105,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
     const now = environment.now ?? Date.now;
     this.#environment = {
       observe: () => undefined,
+      tracer: noTracer,
       now,
       random: Math.random,
       sleep,
@@ -315,7 +319,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
   }
 
   #build(options: RegistryOptions): Setup {
-    const { logger, now, random, lookup, classify, implicitlyInsecure, timeouts, observe } = this.#environment;
+    const { logger, now, random, lookup, classify, implicitlyInsecure, timeouts, observe, tracer } = this.#environment;
     const insecure = new InsecureRegistries({
       entries: options.insecureRegistries,
       implicit: implicitlyInsecure,
@@ -332,7 +336,7 @@ class RemoteRegistries implements ReconfigurableRegistries {
     });
     const working = new ExpiringMap<'https' | 'http'>({ limit: MAX_HOSTS, life: SCHEME_LIFE, now });
     // From the inside to the outside.
-    const attempts = withAttempts((request) => transport.send(request), { logger, observe });
+    const attempts = withAttempts((request) => transport.send(request), { logger, observe, tracer });
     const documents = withDocuments(attempts, timeouts.document);
     const schemes = withSchemeFallback(documents, { working, logger });
     const retries = withRetries(schemes, {
@@ -342,9 +346,9 @@ class RemoteRegistries implements ReconfigurableRegistries {
       random,
       now,
     });
-    const redirects = withRedirects(retries, { logger });
+    const spans = withSpans(withRedirects(retries, { logger }), tracer);
     const userAgent = { 'user-agent': options.userAgent };
-    const fetch: Send = (request) => redirects({ ...request, headers: { ...userAgent, ...request.headers } });
+    const fetch: Send = (request) => spans({ ...request, headers: { ...userAgent, ...request.headers } });
     const tokens = new TokenSource({ send: fetch, now });
     const authorizer = new Authorizer({ tokens, now });
     const exchange: Exchange = async (endpoint, call) => {
@@ -357,8 +361,8 @@ class RemoteRegistries implements ReconfigurableRegistries {
         insecure: endpoint.insecure,
       };
       try {
-        if (typeof path !== 'string' && !path.trusted) return await redirects(request);
-        return await authorizer.send(redirects, request, {
+        if (typeof path !== 'string' && !path.trusted) return await spans(request);
+        return await authorizer.send(spans, request, {
           repository: repository?.path,
           credentials: credentialsFor(endpoint, credentials),
           push,

@@ -3,10 +3,12 @@ import PQueue from 'p-queue';
 import type { Digest } from '../../protocol/digest.ts';
 import type { TransferReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
+import { noTracer, type Tracer } from '../tracing/tracer.ts';
 import { secondsLeft, type Demand } from './demand.ts';
 import type { Interest } from './interest.ts';
 import { WaitingLine, type Candidate, type LineOptions } from './line.ts';
 import { Rate } from './rate.ts';
+import { TransferTrace } from './trace.ts';
 import type { TransferState, TransferStatus } from './transfer.ts';
 
 /** A transfer with this much or less to go, in bytes, goes before larger ones: it ends before they would notice. */
@@ -60,6 +62,7 @@ export interface QueueOptions<Source, Request extends TransferRequest, Result> {
   /** What is the same for requests that one transfer answers; without it, the digest. */
   readonly keyOf?: (request: Request) => string;
   readonly observer?: TransferObserver<Source, Request>;
+  readonly tracer?: Tracer;
 }
 
 /** A transfer as those see it who watch or steer it. */
@@ -231,6 +234,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
   readonly #parties = new Set<Party<Source, Result>>();
   readonly #rate = new Rate();
   readonly #since = new Date().toISOString();
+  readonly #trace: TransferTrace;
   /** Who came last, for what is told of it once nobody is left. */
   #last: Party<Source, Result> | undefined;
   #status: TransferStatus;
@@ -249,6 +253,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
   constructor(parts: TransferParts<Source, Request, Result>) {
     this.#parts = parts;
     this.key = parts.key;
+    this.#trace = new TransferTrace(parts.options.tracer ?? noTracer, parts.options.direction, parts.request);
     const { digest, size, remaining } = parts.request;
     this.#status = { digest, state: 'waiting', received: size - remaining, unpacked: 0, total: size, attempts: 0 };
   }
@@ -320,6 +325,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     this.#last = party;
     demand.joined(this.key, this);
     const before = this.#status;
+    if (this.#isBegun) this.#trace.joined();
     // The first one begins it, and where it need not wait that is what is told.
     if (!this.#isBegun) this.#begin();
     if (this.#status === before) observe(this.#status);
@@ -427,7 +433,10 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
         },
       };
       try {
-        const result = await party.within(() => this.#parts.options.work(this.#parts.request, party.source, control));
+        const { work } = this.#parts.options;
+        const result = await party.within(() =>
+          this.#trace.within(() => work(this.#parts.request, party.source, control)),
+        );
         this.#succeed(result);
         return;
       } catch (error) {
@@ -477,6 +486,7 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     this.#status = { ...before, ...change };
     const { received } = this.#status;
     this.#observe(before);
+    this.#trace.changed(before, this.#status);
     if (!hadMoved) this.#rate.restart();
     this.#rate.update(received);
     for (const party of this.#parties) party.observe(this.#status);

@@ -5,6 +5,7 @@ import { Loader } from '../../../src/daemon/images/load.ts';
 import { Saver } from '../../../src/daemon/images/save.ts';
 import type { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { Unpacker } from '../../../src/daemon/layers/unpacker.ts';
+import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import type { Platform } from '../../../src/protocol/oci.ts';
 import type { ProgressMessage } from '../../../src/protocol/progress.ts';
 import { startClient } from '../registry/harness.ts';
@@ -36,6 +37,7 @@ export class Archives {
       layers: this.layers,
       unpacker: this.#unpacker,
       host: AMD64,
+      tracer: noTracer,
       onCommit: () => undefined,
     };
     this.loader = new Loader(intake);
