@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { startCollector, type Collector, type ReceivedSpan } from '../support/collector.ts';
 import { startDaemon, type Daemon } from '../support/daemon.ts';
@@ -216,6 +217,55 @@ describe('traces', { skip: needs('docker-registry', 'openssl') }, () => {
     for (const secret of [password, encodeURIComponent(password), auth, ...tokens, 's1gn4ture', 's3cret']) {
       assert.ok(!sent.includes(secret), `${secret} was sent to the collector`);
     }
+  });
+
+  it('show each verb with what it was about, and what its transfers did', async () => {
+    await using collector = await startCollector();
+    await using stack = await startStack(traced(collector));
+    const { daemon, proxy, registry } = stack;
+    const layer = await bulk('verbs', MEBIBYTE);
+    await stack.push('app:1', image({ layers: [layer] }));
+    await pull(daemon, stack.ref('app:1'));
+    const name = `${registry.host}/other`;
+    await daemon.request(`/images/${stack.ref('app:1')}/tag?repo=${encodeURIComponent(name)}&tag=2`, {
+      method: 'POST',
+    });
+    await daemon.request(`/images/${name}/push?tag=2`, { method: 'POST', headers: { 'X-Registry-Auth': 'e30=' } });
+    const saved = await daemon.open(`/images/get?names=${encodeURIComponent(`${name}:2`)}`);
+    const archive = await buffer(saved);
+    await daemon.request(`/images/${name}:2`, { method: 'DELETE' });
+    await daemon.request('/images/load', { method: 'POST', body: archive });
+    const trace = await tree(collector, 'the load', ({ attributes }) => attributes['http.route'] === '/images/load');
+    assert.deepEqual(trace.path(trace.one('commit')), ['load', 'commit']);
+
+    const about = (verb: string) => collector.spans.find((span) => span.name === verb)?.attributes;
+    assert.deepEqual(about('tag'), { 'layerd.image': stack.ref('app:1'), 'layerd.reference': `${name}:2` });
+    assert.deepEqual(about('push'), { 'layerd.reference': `${name}:2`, 'layerd.result': 'ok' });
+    assert.deepEqual(about('save'), { 'layerd.image': [`${name}:2`], 'layerd.platform': [] });
+    const removed = { 'layerd.image': `${name}:2`, 'layerd.platform': [], 'layerd.result': 'ok' };
+    assert.deepEqual(about('remove'), removed);
+    const push = await tree(collector, 'the push', ({ name: called }) => called === 'POST /images/{name}/push');
+    const upload = push.one('transfer layer');
+    assert.deepEqual(push.path(upload), ['push', 'transfer layer']);
+    assert.equal(upload.attributes['layerd.transfer.direction'], 'upload');
+    const sent = push.below(upload);
+    for (const expected of ['uploading', 'POST /v2/{name}/blobs/uploads/', 'PUT /v2/{name}/blobs/uploads/{session}']) {
+      assert.ok(sent.includes(expected), sent.join());
+    }
+    assert.deepEqual(push.path(push.one('commit')), ['push', 'commit']);
+
+    // Refused, which may be how a registry hides what there is.
+    await daemon.request(`/images/${stack.ref('app:1')}?force=1`, { method: 'DELETE' });
+    await daemon.request(`/images/${name}:2`, { method: 'DELETE' });
+    proxy.inject({ path: new RegExp(`blobs/${layer.digest}`), answer: { status: 403 } });
+    await pull(daemon, stack.ref('app:1'));
+    const lost = await collector.span(
+      'the failed transfer',
+      ({ attributes }) => attributes['layerd.result'] === 'failed',
+    );
+    assert.deepEqual([lost.status.code, lost.attributes['error.type']], [ERROR, 'not-found']);
+    const refused = collector.spans.find(({ attributes }) => attributes['http.response.status_code'] === 403);
+    assert.deepEqual([refused?.status.code, refused?.attributes['error.type']], [ERROR, '403']);
   });
 
   it('are sent on a stop, and tell registries of themselves where that is wanted', async () => {

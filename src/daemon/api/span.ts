@@ -32,7 +32,7 @@ export function endSpan(span: Span, { request, response }: Call, route: string):
     span.set({ 'http.route': route });
   }
   span.set({ 'http.response.status_code': statusCode, 'layerd.response.complete': response.writableFinished });
-  if (statusCode >= 500) span.fail(`status ${statusCode}`);
+  if (statusCode >= 500) span.fail(`status ${statusCode}`, `${statusCode}`);
   span.end();
 }
 

@@ -1,10 +1,10 @@
-import { LayerdError } from '../../protocol/errors.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import { describeUrl, type HttpRequest, type Send } from './http.ts';
 
 /** The parts of a registry's API whose paths end with a name. */
 const NAMED: Readonly<Record<string, string>> = {
   manifests: 'manifests/{reference}',
+  'blobs/uploads/': 'blobs/uploads/',
   'blobs/uploads': 'blobs/uploads/{session}',
   blobs: 'blobs/{digest}',
   referrers: 'referrers/{digest}',
@@ -40,8 +40,7 @@ export function withSpans(send: Send, tracer: Tracer): Send {
         const { status } = response;
         span.set({ 'http.response.status_code': status });
         // A challenge is how a registry asks for a token, and that something is missing may be what was to be found out.
-        if (status >= 400 && status !== 401 && status !== 404)
-          span.fail(new LayerdError('unavailable', `status ${status}`));
+        if (status >= 400 && status !== 401 && status !== 404) span.fail(`status ${status}`, `${status}`);
         return response;
       } catch (error) {
         span.fail(error);
@@ -66,6 +65,7 @@ function told(request: HttpRequest, traceparent: string): HttpRequest {
 function templateOf({ pathname }: URL): string | undefined {
   if (pathname === '/v2/') return pathname;
   const [, part = ''] =
-    /^\/v2\/.+\/(manifests|blobs\/uploads|blobs|referrers|tags\/list)(?:\/[^/]*)?$/.exec(pathname) ?? [];
+    /^\/v2\/.+\/(manifests|blobs\/uploads\/$|blobs\/uploads|blobs|referrers|tags\/list)(?:\/[^/]+)?$/.exec(pathname) ??
+    [];
   return NAMED[part] === undefined ? undefined : `/v2/{name}/${NAMED[part]}`;
 }

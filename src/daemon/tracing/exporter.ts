@@ -77,10 +77,10 @@ export class Exporter {
 
   /** Sends what is left, for so many milliseconds at most. A collector that was not reached is not waited for. */
   async close(timeout: number): Promise<void> {
-    clearTimeout(this.#timer);
     const timer = setTimeout(() => this.#stop.abort(), Math.min(timeout, MAX_FLUSH));
     try {
       await this.#sending;
+      clearTimeout(this.#timer);
       if (this.#failures === 0) await this.#send();
     } finally {
       clearTimeout(timer);

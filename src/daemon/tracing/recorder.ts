@@ -181,10 +181,9 @@ class RecordedSpan implements Span {
     else this.#droppedLinks += 1;
   }
 
-  fail(error: unknown): void {
-    this.set({
-      'error.type': error instanceof LayerdError ? error.kind : error instanceof Error ? error.name : 'error',
-    });
+  fail(error: unknown, type?: string): void {
+    const known = error instanceof LayerdError ? error.kind : error instanceof Error ? error.name : '_OTHER';
+    this.set({ 'error.type': type ?? known });
     this.#error = messageOf(error);
   }
 

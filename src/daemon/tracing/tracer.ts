@@ -26,8 +26,8 @@ export interface Span {
   event(name: string, attributes?: Attributes): void;
   /** Says that it is done for the other one, too, or waits for it. */
   link(other: Span): void;
-  /** It fails, for this error. */
-  fail(error: unknown): void;
+  /** It fails, for this error. `type`: its class, where the error does not know it. */
+  fail(error: unknown, type?: string): void;
   end(): void;
   /** Does the work on its account. */
   within<T>(work: () => T): T;

@@ -475,6 +475,8 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
 
   /** Each party hears what came of its own source. */
   #fail(): void {
+    const [first] = this.#parties;
+    this.#trace.fail(first?.failure);
     this.#update({ state: 'failed' });
     for (const party of this.#parties) party.reject(party.failure);
     this.#parties.clear();

@@ -35,7 +35,12 @@ export class TransferTrace {
     return this.#span.within(work);
   }
 
-  changed(before: TransferStatus, { state, received, unpacked, attempts, host, lastError }: TransferStatus): void {
+  /** It is about to fail, for this error. */
+  fail(error: unknown): void {
+    this.#span.fail(error);
+  }
+
+  changed(before: TransferStatus, { state, received, unpacked, attempts, host }: TransferStatus): void {
     if (state === before.state) return;
     this.#state.end();
     if (state !== 'done' && state !== 'failed' && state !== 'cancelled') {
@@ -49,7 +54,6 @@ export class TransferTrace {
       'layerd.transfer.attempts': attempts,
       'layerd.transfer.host': host,
     });
-    if (state === 'failed') this.#span.fail(lastError ?? state);
     this.#span.end();
   }
 

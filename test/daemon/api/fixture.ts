@@ -28,7 +28,7 @@ import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
 import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
-import { noTracer, type Tracer } from '../../../src/daemon/tracing/tracer.ts';
+import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
@@ -89,7 +89,6 @@ export class Fixture implements AsyncDisposable {
     referrers: () => Promise.resolve([]),
   };
   readonly demands = new Demands();
-  tracer: Tracer = noTracer;
   /** Downloads, whose work the test says. */
   readonly downloads = new TransferQueue<string>({
     direction: 'download',
@@ -227,7 +226,7 @@ export class Fixture implements AsyncDisposable {
     return {
       version: '1.2.3',
       metrics: this.metrics,
-      tracer: this.tracer,
+      tracer: noTracer,
       health: { livez: new Health([ping]), readyz: new Health([ping]) },
       log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
       images: this.images,
