@@ -39,9 +39,18 @@ export async function connect(options: GlobalOptions, env: NodeJS.ProcessEnv, ui
   return new LayerdClient({
     host,
     userAgent: `layerctl/${packageVersion()}`,
+    headers: traceFrom(env),
     ...(tls === undefined ? {} : { tls }),
     ...(apiVersion === '' ? {} : { apiVersion }),
   });
+}
+
+/** The trace that this command is part of, as CI systems hand it on (OpenTelemetry's environment variables as carriers). */
+function traceFrom({ TRACEPARENT = '', TRACESTATE = '' }: NodeJS.ProcessEnv): Record<string, string> {
+  // What is none must not fail a command that works without.
+  if (!/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(TRACEPARENT)) return {};
+  const isState = /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(TRACESTATE);
+  return { traceparent: TRACEPARENT, ...(isState ? { tracestate: TRACESTATE } : {}) };
 }
 
 /** TLS as docker's client understands its options: certificates from DOCKER_CERT_PATH or the configuration. */

@@ -55,6 +55,8 @@ export interface ClientOptions {
   /** Version of the Engine API to speak. Default: the newest that both sides know, asked from the daemon once. */
   readonly apiVersion?: string;
   readonly userAgent?: string;
+  /** Sent with every request, such as the `traceparent` of a trace that it is part of. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Every request can be given up. A given-up one rejects with the signal's reason. */
@@ -261,7 +263,8 @@ export class LayerdClient implements AsyncDisposable {
   constructor(options: ClientOptions = {}) {
     this.host = options.host ?? defaultHost(process.getuid?.() ?? 0, process.env);
     const endpoint = parseHost(this.host, options.tls !== undefined);
-    this.#transport = new Transport(this.host, endpoint, options.tls, options.userAgent ?? 'layerd-client');
+    const headers = { 'User-Agent': options.userAgent ?? 'layerd-client', ...options.headers };
+    this.#transport = new Transport(this.host, endpoint, options.tls, headers);
     if (options.apiVersion !== undefined) this.#version = Promise.resolve(options.apiVersion.replace(/^v/, ''));
   }
 

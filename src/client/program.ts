@@ -27,6 +27,7 @@ Environment:
   DOCKER_TLS_VERIFY, DOCKER_TLS  As --tlsverify and --tls
   DOCKER_CERT_PATH               Directory with ca.pem, cert.pem and key.pem
   DOCKER_API_VERSION             Version of the API to speak, instead of the newest both know
+  TRACEPARENT, TRACESTATE        Trace that the daemon goes on with (W3C Trace Context)
   NO_COLOR                       No colours
 
 Exit status:

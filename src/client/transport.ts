@@ -46,16 +46,21 @@ export class Transport {
   readonly host: string;
   readonly #endpoint: Endpoint;
   readonly #tls: TlsOptions | undefined;
-  readonly #userAgent: string;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #closing = new AbortController();
   #agent: Agent | undefined;
   #wasAnswered = false;
 
-  constructor(host: string, endpoint: Endpoint, tls: TlsOptions | undefined, userAgent: string) {
+  constructor(
+    host: string,
+    endpoint: Endpoint,
+    tls: TlsOptions | undefined,
+    headers: Readonly<Record<string, string>>,
+  ) {
     this.host = host;
     this.#endpoint = endpoint;
     this.#tls = tls;
-    this.#userAgent = userAgent;
+    this.#headers = headers;
   }
 
   /**
@@ -83,7 +88,7 @@ export class Transport {
     // Nobody reads the Host of a request over a unix socket, but HTTP/1.1 demands one.
     const host = isUnix ? 'layerd' : `${bracketed(endpoint.hostname)}:${endpoint.port}`;
     const socket = new WebSocket(`${!isUnix && endpoint.tls ? 'wss' : 'ws'}://${host}${targetOf(call)}`, {
-      headers: { 'User-Agent': this.#userAgent },
+      headers: this.#headers,
       handshakeTimeout: CONNECT_TIMEOUT_MS,
       perMessageDeflate: false,
       maxPayload: MAX_MESSAGE_BYTES,
@@ -159,7 +164,7 @@ export class Transport {
       agent,
       method: call.method,
       path: targetOf(call),
-      headers: { 'User-Agent': this.#userAgent, ...call.headers },
+      headers: { ...this.#headers, ...call.headers },
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     });
     outgoing.on('socket', (socket) => {

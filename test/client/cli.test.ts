@@ -45,6 +45,21 @@ describe('layerctl', () => {
 
   const listing: Script = (_request, response) => json(response, [redis, dangling, byDigest]);
 
+  it('hands on the trace that the environment names, and nothing that is none', async (context) => {
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const sent = async (env: Record<string, string>): Promise<unknown[]> => {
+      const { seen, status } = await run(context, listing, ['images'], { env });
+      assert.equal(status, 0);
+      const { headers } = seen.at(-1) ?? assert.fail();
+      return [headers['traceparent'], headers['tracestate']];
+    };
+    assert.deepEqual(await sent({ TRACEPARENT: traceparent, TRACESTATE: 'a=1' }), [traceparent, 'a=1']);
+    assert.deepEqual(await sent({ TRACEPARENT: traceparent, TRACESTATE: 'a\nb' }), [traceparent, undefined]);
+    for (const none of ['', 'nonsense', `${traceparent}\nX-Other: 1`]) {
+      assert.deepEqual(await sent({ TRACEPARENT: none, TRACESTATE: 'a=1' }), [undefined, undefined]);
+    }
+  });
+
   it('images lists a row for each name', async (context) => {
     const { out, status } = await run(context, listing, ['images']);
     assert.equal(status, 0);
