@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
@@ -49,10 +50,11 @@ export interface Collector extends AsyncDisposable {
   span(what: string, fits: (span: ReceivedSpan) => boolean): Promise<ReceivedSpan>;
 }
 
-export async function startCollector(): Promise<Collector> {
+/** `tls`: certificate and key in PEM, for https. */
+export async function startCollector(tls?: { readonly cert: Buffer; readonly key: Buffer }): Promise<Collector> {
   const requests: ReceivedRequest[] = [];
   const spans: ReceivedSpan[] = [];
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
     void (async () => {
       const body = request.headers['content-encoding'] === 'gzip' ? request.pipe(createGunzip()) : request;
       const sent = await text(body);
@@ -61,10 +63,11 @@ export async function startCollector(): Promise<Collector> {
       if (status === 200) spans.push(...decode(JSON.parse(sent) as Export));
       response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(said);
     })();
-  });
+  };
+  const server = tls === undefined ? createServer(listener) : createSecureServer(tls, listener);
   const { host, close } = await listen(server);
   const collector: Collector = {
-    url: `http://${host}`,
+    url: `${tls === undefined ? 'http' : 'https'}://${host}`,
     requests,
     spans,
     answer: undefined,

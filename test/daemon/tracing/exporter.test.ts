@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { describe, it } from 'node:test';
 import { readTracing } from '../../../src/daemon/config/tracing.ts';
 import { startTracing, type Tracing } from '../../../src/daemon/tracing/tracing.ts';
+import { makeCertificate } from '../../support/certificates.ts';
 import { startCollector, type Collector } from '../../support/collector.ts';
 import { listen } from '../../support/listen.ts';
+import { needs, scratch } from '../../support/process.ts';
 import { until } from '../../support/stack.ts';
 
 interface Line {
@@ -53,6 +56,26 @@ describe('spans on their way to a collector', () => {
     assert.equal(span.resource['service.version'], '1.2.3');
     await tracing.close(1000);
   });
+
+  it(
+    'go over TLS to a collector that the environment vouches for, and to no other',
+    { skip: needs('openssl') },
+    async () => {
+      await using folder = await scratch('collector');
+      const { certificate, key } = await makeCertificate(folder.path, 'collector');
+      await using collector = await startCollector({ cert: await readFile(certificate), key: await readFile(key) });
+      const strange = await start(collector);
+      spans(strange.tracing, 1);
+      await until('it to be refused', () => Promise.resolve(strange.lines.length > 0));
+      assert.match(String(strange.lines[0]?.fields['reason']), /certificate/);
+      assert.deepEqual(collector.requests, []);
+      await strange.tracing.close(1000);
+      const { tracing } = await start(collector, { OTEL_EXPORTER_OTLP_CERTIFICATE: certificate });
+      spans(tracing, 1);
+      await tracing.close(10_000);
+      assert.equal(collector.spans.length, 1);
+    },
+  );
 
   it('go some at a time, and the rest at the stop', async () => {
     await using collector = await startCollector();
