@@ -1,18 +1,12 @@
-import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { LayerdError, messageOf } from '../protocol/errors.ts';
 import { Listeners } from './api/listeners.ts';
 import type { PassedSocket } from './api/activation.ts';
 import { tlsFiles, type Config } from './config/config.ts';
-import { formatHost } from './config/host.ts';
 import { mergeReload, type Reload } from './config/reload.ts';
-import { makeDirectory } from './directory.ts';
+import { lockDataRoot, prepareDirectory, refuseEmptied } from './data-root.ts';
 import { Engine } from './engine/engine.ts';
-import { Lock } from './lock.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';
-import { Reserve } from './metadata/reserve.ts';
-import { damagedMetadata } from './metadata/storage-error.ts';
 import { Pidfile } from './pidfile.ts';
 import type { Tracing } from './tracing/tracing.ts';
 
@@ -26,12 +20,8 @@ export interface DaemonOptions {
   readonly tracing: Tracing;
 }
 
-/** As dockerd's: root's group may pass through to what is mounted below, nobody else gets in. */
-const DATA_ROOT_MODE = 0o710;
 /** Members of the socket's group have to pass through to it. */
 const EXEC_ROOT_MODE = 0o711;
-/** Without root everything is the user's own. */
-const PRIVATE_MODE = 0o700;
 const MS = 1000;
 
 /**
@@ -68,13 +58,8 @@ export class Daemon {
   static async start(config: Config, { log, version, passed, tracing }: DaemonOptions): Promise<Daemon> {
     await using undo = new AsyncDisposableStack();
 
-    const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
+    const { dataRoot, reserve } = lockDataRoot(config, log, undo);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
-    const hosts = config.hosts.map(formatHost);
-    const reserve = new Reserve(join(dataRoot, 'reserve'), log);
-    const lock = Lock.take(dataRoot, { pid: process.pid, hosts, since: new Date().toISOString() }, reserve);
-    undo.defer(() => lock.release());
-    undo.defer(() => reserve.close());
     prepareDirectory('directory of the PID file', dirname(config.pidfile), EXEC_ROOT_MODE);
     const pidfile = Pidfile.write(config.pidfile, process.pid, reserve);
     undo.defer(() => pidfile.remove());
@@ -151,32 +136,4 @@ export class Daemon {
 /** The level that is logged from: `debug` is a switch of its own. */
 export function effectiveLevel(config: Config): Config['logLevel'] {
   return config.debug ? 'debug' : config.logLevel;
-}
-
-/**
- * Refuses metadata that were truncated to nothing. SQLite takes an empty file for a new database, so that the store would
- * seem empty, and every blob in it would be swept.
- * @throws LayerdError of kind corrupt.
- */
-function refuseEmptied(metadata: string, dataRoot: string): void {
-  if (statSync(metadata, { throwIfNoEntry: false })?.size !== 0) return;
-  const blobs = join(dataRoot, 'blobs', 'sha256');
-  if (existsSync(blobs) && readdirSync(blobs).length > 0) {
-    throw damagedMetadata(metadata, 'the file is empty, and there are blobs');
-  }
-}
-
-/** Creates a directory where there is none, and returns its path without symbolic links. */
-function prepareDirectory(what: string, path: string, mode: number): string {
-  try {
-    makeDirectory(path, process.geteuid?.() === 0 ? mode : PRIVATE_MODE);
-    // access(2) would say of a file that permission is denied.
-    if (!statSync(path).isDirectory()) throw new Error('it is not a directory');
-    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
-    return realpathSync(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const kind = code === 'ENOSPC' || code === 'EROFS' ? 'no-space' : 'invalid';
-    throw new LayerdError(kind, `cannot use the ${what} ${path}: ${messageOf(error)}`, { cause: error });
-  }
 }

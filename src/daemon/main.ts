@@ -27,6 +27,7 @@ try {
     const load = () => loadConfig(commandLine.flags, commandLine.configFile, surroundings);
     const config = load();
     if (commandLine.action === 'validate') await validate(config);
+    else if (commandLine.action === 'rebuild') await rebuild(config);
     else await run(config, load);
   }
 } catch (error) {
@@ -40,6 +41,21 @@ async function validate(config: Config): Promise<void> {
   const { Listeners } = await import('./api/listeners.ts');
   await Listeners.check({ hosts: config.hosts, group: config.group, tls: tlsFiles(config) });
   process.stdout.write('configuration OK\n');
+}
+
+/** Makes the metadata again, and says what came of it. */
+async function rebuild(config: Config): Promise<void> {
+  const [{ rebuildMetadata }, { DaemonLog }] = await Promise.all([import('./rebuild.ts'), import('./log.ts')]);
+  const log = new DaemonLog({ level: config.logLevel, format: config.logFormat, journal: false });
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => stop.abort(new Error(`interrupted by ${signal}: nothing was changed`)));
+  }
+  const { images, blobs, damaged, lost } = await rebuildMetadata(config, log, stop.signal);
+  await log.close();
+  const left = damaged === 0 ? '' : `, ${damaged} damaged ones left out`;
+  process.stdout.write(`rebuilt: ${images} images, ${blobs} blobs${left}\n`);
+  for (const { image, reason } of lost) process.stdout.write(`not whole, pull or load it again: ${image}: ${reason}\n`);
 }
 
 /** Runs the daemon until a signal ends it. */

@@ -113,13 +113,16 @@ describe('the daemon', () => {
     const sound = readFileSync(path);
     const newer = Buffer.from(sound);
     newer.writeUInt32BE(99, 60); // user_version
-    const moveAway = `metadata ${path} is damaged \\(.*\\): restore it .* move it away with ${path}-wal .* pull the images again`;
+    const rebuild = `metadata ${path} is damaged \\(.*\\): restore it from a backup, or stop layerd and run it once with --rebuild-metadata, .*`;
     for (const [content, message] of [
-      [Buffer.from('not a database\n'.repeat(1000)), moveAway],
-      [sound.subarray(0, sound.length / 2), moveAway],
-      [sound.subarray(0, 100), moveAway],
-      [Buffer.alloc(0), moveAway],
-      [newer, `metadata ${path} has schema 99, written by a newer layerd; .*upgrade layerd or use another --data-root`],
+      [Buffer.from('not a database\n'.repeat(1000)), rebuild],
+      [sound.subarray(0, sound.length / 2), rebuild],
+      [sound.subarray(0, 100), rebuild],
+      [Buffer.alloc(0), rebuild],
+      [
+        newer,
+        `metadata ${path} has schema 99, written by a newer layerd; .*upgrade layerd, go back to the copy ${path}.schema-N .*, or use another --data-root`,
+      ],
     ] as const) {
       writeFileSync(path, content);
       const { code, stderr } = await daemon.launch().exited;
@@ -129,6 +132,10 @@ describe('the daemon', () => {
       assert.ok(existsSync(blob));
     }
     rmSync(path);
+    const { stderr } = await daemon.launch().exited;
+    assert.match(stderr, /is damaged \(the file is not there, and there are blobs\)/);
+    // Where there is nothing to lose it begins anew.
+    rmSync(blob);
     assert.equal((await (await serve(daemon)).kill('SIGTERM')).code, 0);
   });
 

@@ -5,7 +5,11 @@ import { defaultText, optionList, type OptionName } from './options.ts';
 
 /** What the command line asks for. */
 export type CommandLine =
-  | { readonly action: 'run' | 'validate'; readonly configFile: string | undefined; readonly flags: FlagValues }
+  | {
+      readonly action: 'run' | 'validate' | 'rebuild';
+      readonly configFile: string | undefined;
+      readonly flags: FlagValues;
+    }
   | { readonly action: 'print'; readonly text: string };
 
 /** The options given as flags, as the file would have them. */
@@ -18,6 +22,7 @@ Examples:
   layerd -H unix:///run/a.sock -H fd://            a socket of its own and those of systemd
   layerd -H tcp://0.0.0.0:2376 --tlsverify --tlscacert ca.pem --tlscert cert.pem --tlskey key.pem
   layerd --validate --config-file daemon.json      check a file before a restart
+  layerd --rebuild-metadata                        after metadata.db was damaged, while the daemon is stopped
   docker -H unix:///run/layerd/layerd.sock pull debian:12
 
 Each option is also a key of daemon.json: its flag's name without dashes, except hosts, insecure-registries,
@@ -77,7 +82,15 @@ export function parseCommandLine(args: readonly string[], version: string): Comm
           return text;
         }),
     )
-    .addOption(new Flag('--validate', 'Check flags and file, say so and exit.').helpGroup('Process:'));
+    .addOption(new Flag('--validate', 'Check flags and file, say so and exit.').helpGroup('Process:'))
+    .addOption(
+      new Flag(
+        '--rebuild-metadata',
+        'Make damaged or lost metadata again from the images that are in the data root, and exit.',
+      )
+        .conflicts('validate')
+        .helpGroup('Process:'),
+    );
 
   try {
     command.parse(args, { from: 'user' });
@@ -87,7 +100,9 @@ export function parseCommandLine(args: readonly string[], version: string): Comm
     const message = error.message.replace(/^error: /, '').replace(/\s+/g, ' ');
     throw new LayerdError('invalid', `${message}; see layerd --help`, { cause: error });
   }
-  return { action: command.opts<{ validate?: true }>().validate === true ? 'validate' : 'run', configFile, flags };
+  const { validate, rebuildMetadata } = command.opts<{ validate?: true; rebuildMetadata?: true }>();
+  const action = validate === true ? 'validate' : rebuildMetadata === true ? 'rebuild' : 'run';
+  return { action, configFile, flags };
 }
 
 function twice(flag: string): LayerdError {

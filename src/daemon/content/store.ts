@@ -220,6 +220,11 @@ export class ContentStore {
     });
   }
 
+  /** Gives a file that lies in its place, and has been verified, the row that it has lost. */
+  adopt(digest: Digest, size: number): void {
+    this.#putRow(digest, size);
+  }
+
   /** Files that have no row, of which nobody knows, and which nobody can reach. */
   strays(): Digest[] {
     // In one turn, since files are put into place in one turn with their rows.
@@ -268,12 +273,16 @@ export class ContentStore {
     renameSync(path, this.path(digest));
     this.#db.transaction(() => {
       if (this.#damageOf(digest) !== undefined) this.#tell('repair', digest);
-      this.#db.run(
-        'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, 1, ?)',
-        digest,
-        size,
-        this.#now(),
-      );
+      this.#putRow(digest, size);
     });
+  }
+
+  #putRow(digest: Digest, size: number): void {
+    this.#db.run(
+      'INSERT OR REPLACE INTO blob (digest, size, durable, created_at) VALUES (?, ?, 1, ?)',
+      digest,
+      size,
+      this.#now(),
+    );
   }
 }

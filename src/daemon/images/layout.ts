@@ -2,8 +2,19 @@ import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Database } from '../metadata/database.ts';
 
+/** The repositories, separated by commas, in which an image is known by its digest: what a rebuild of the metadata needs. */
+export const REPOSITORIES_ANNOTATION = 'dev.layerd.image.repositories';
+
 /** Changes are gathered for this long before the index is written, in milliseconds: a burst of pulls writes it once. */
 const WRITE_DELAY = 1000;
+
+interface LayoutRow {
+  readonly media_type: string;
+  readonly target: string;
+  readonly bytes: number;
+  readonly name: string | null;
+  readonly repositories: string | null;
+}
 
 /**
  * Keeps `oci-layout` and `index.json` under the data root, so that the store is a valid OCI image layout (OCI image
@@ -42,16 +53,19 @@ export class LayoutIndex {
   }
 
   async #write(): Promise<void> {
-    const rows = this.#db.all<{ media_type: string; target: string; bytes: number; name: string | null }>(
-      `SELECT media_type, image.target, bytes, tag.repository || ':' || tag.tag AS name
+    const rows = this.#db.all<LayoutRow>(
+      `SELECT media_type, image.target, bytes, tag.repository || ':' || tag.tag AS name,
+         (SELECT group_concat(repository, ',' ORDER BY repository) FROM repo_digest
+          WHERE repo_digest.target = image.target) AS repositories
        FROM image LEFT JOIN tag ON tag.target = image.target ORDER BY image.target, name`,
     );
-    const manifests = rows.map(({ media_type: mediaType, target: digest, bytes: size, name }) => ({
-      mediaType,
-      digest,
-      size,
-      ...(name === null ? {} : { annotations: { 'org.opencontainers.image.ref.name': name } }),
-    }));
+    const manifests = rows.map(({ media_type: mediaType, target: digest, bytes: size, name, repositories }) => {
+      const annotations = {
+        ...(name === null ? {} : { 'org.opencontainers.image.ref.name': name }),
+        ...(repositories === null ? {} : { [REPOSITORIES_ANNOTATION]: repositories }),
+      };
+      return { mediaType, digest, size, ...(Object.keys(annotations).length === 0 ? {} : { annotations }) };
+    });
     await this.#replace('oci-layout', { imageLayoutVersion: '1.0.0' });
     await this.#replace('index.json', {
       schemaVersion: 2,

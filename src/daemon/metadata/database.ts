@@ -1,3 +1,5 @@
+import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { LayerdError } from '../../protocol/errors.ts';
 import { noReserve, type Room } from './reserve.ts';
@@ -127,12 +129,35 @@ export class Database {
     if (version > migrations.length) {
       throw new LayerdError(
         'conflict',
-        `the metadata ${this.#path} has schema ${version}, written by a newer layerd; this one knows up to ${migrations.length}: upgrade layerd or use another --data-root`,
+        `the metadata ${this.#path} has schema ${version}, written by a newer layerd; this one knows up to ${migrations.length}: upgrade layerd, go back to the copy ${this.#path}.schema-N that the upgrade has kept, or use another --data-root`,
       );
     }
+    if (version === migrations.length) return;
+    if (version > 0) this.#backUp(db, version);
     migrations.slice(version).forEach((migration, index) => {
       db.exec(`BEGIN IMMEDIATE; ${migration}; PRAGMA user_version = ${version + index + 1}; COMMIT`);
     });
+  }
+
+  /**
+   * Keeps the database as an older layerd can use it, in place of the copy that an earlier upgrade made. At once whole or not
+   * there at all.
+   */
+  #backUp(db: DatabaseSync, version: number): void {
+    const copy = `${this.#path}.schema-${version}`;
+    rmSync(`${copy}.new`, { force: true });
+    db.prepare('VACUUM INTO ?').run(`${copy}.new`);
+    const file = openSync(`${copy}.new`, 'r+');
+    try {
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(`${copy}.new`, copy);
+    const prefix = `${basename(this.#path)}.schema-`;
+    for (const name of readdirSync(dirname(this.#path))) {
+      if (name.startsWith(prefix) && name !== basename(copy)) rmSync(join(dirname(this.#path), name));
+    }
   }
 
   /** Says what the disk refused, in words that tell the user what to do. */

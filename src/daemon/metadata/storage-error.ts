@@ -78,11 +78,11 @@ export function databaseError(error: unknown, path: string): unknown {
   }
 }
 
-/** The metadata cannot be read any more: what they say is lost without a backup, and images can be had again. */
+/** The metadata cannot be read any more. */
 export function damagedMetadata(path: string, what: string, cause?: unknown): LayerdError {
   return new LayerdError(
     'corrupt',
-    `the metadata ${path} is damaged (${what}): restore it from a backup; or stop layerd, move it away with ${path}-wal and ${path}-shm to begin with an empty store, and pull the images again`,
+    `the metadata ${path} is damaged (${what}): restore it from a backup, or stop layerd and run it once with --rebuild-metadata, which makes it again from the images that are on the disk`,
     { cause },
   );
 }

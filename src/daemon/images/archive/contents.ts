@@ -21,7 +21,7 @@ import { choosePlatform, isAttestation } from '../platform.ts';
 import { platformOf } from '../selection.ts';
 import { Member, unusable } from './archive.ts';
 import { makeManifest, parseDockerManifest, parseMember, tagOf, type DockerImage } from './docker-manifest.ts';
-import type { Intake } from './intake.ts';
+import type { TakenIn } from './intake.ts';
 
 /** Annotations by which an index names its images: containerd's whole name, and OCI's, which may be a tag alone. */
 export const NAME_ANNOTATION = 'io.containerd.image.name';
@@ -42,7 +42,7 @@ interface Listed {
 export class Contents {
   readonly #content: ContentStore;
   readonly #layers: LayerStore;
-  readonly #intake: Intake;
+  readonly #intake: TakenIn;
   readonly #lease: Lease;
   readonly #host: Platform;
   readonly #platforms: readonly Platform[];
@@ -50,7 +50,7 @@ export class Contents {
   constructor(parts: {
     content: ContentStore;
     layers: LayerStore;
-    intake: Intake;
+    intake: TakenIn;
     lease: Lease;
     host: Platform;
     /** The platforms that are wanted; without one, all. */
@@ -251,7 +251,7 @@ function namesOf({ annotations }: Descriptor): Reference[] {
 }
 
 /** The image with the tags that `manifest.json` has for it, where `index.json` has no name. */
-function withTags(image: ArrivedImage, tagged: readonly DockerImage[], intake: Intake): ArrivedImage {
+function withTags(image: ArrivedImage, tagged: readonly DockerImage[], intake: TakenIn): ArrivedImage {
   if (image.names.length > 0) return image;
   const configs = new Set(image.manifests.map(({ configDigest }) => configDigest));
   const names = tagged.filter(({ tags, config }) => tags.length > 0 && configs.has(intake.file(config).digest));

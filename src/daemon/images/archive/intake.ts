@@ -43,6 +43,9 @@ export interface StoredFile {
   readonly size: number;
 }
 
+/** What has been taken in of an archive, or is in the store already. */
+export type TakenIn = Pick<Intake, 'document' | 'has' | 'file' | 'ensureLayer' | 'compressionOf'>;
+
 /** Why a file is not in the store, or is there as something that is no layer. */
 interface Unfit {
   readonly why: string;
