@@ -213,7 +213,7 @@ export interface EventsOptions extends CallOptions, FollowOptions {
   /** Unix seconds: the stream ends there. */
   readonly until?: string | undefined;
   readonly filters?: Filters | undefined;
-  /** Refuse an engine whose events have no place to go on from, any but layerd. Default: only where a cursor is given. */
+  /** Refuse an engine whose events have no place to go on from, any but layerd. Default: only where a cursor or `onProgress` is. */
   readonly resumable?: boolean | undefined;
 }
 
@@ -568,7 +568,7 @@ export class LayerdClient implements AsyncDisposable {
    * Another engine tells what happens while the connection lasts.
    */
   async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
-    const { cursor, resumable = cursor !== undefined } = options;
+    const { cursor, onProgress, resumable = cursor !== undefined || onProgress !== undefined } = options;
     if (resumable) await this.#needLayerd('keep a log of events to go on in', options);
     if (!resumable && !isLayerd(await this.ping(options))) {
       yield* this.#plainEvents(options);
@@ -582,6 +582,7 @@ export class LayerdClient implements AsyncDisposable {
       if (place !== undefined) query.set('cursor', String(place));
       // It said where to begin, which is done; beside a cursor that was given it is for the daemon to refuse.
       if (place !== cursor) query.delete('since');
+      if (onProgress !== undefined) query.set('progress', '1');
       return this.#transport.openSocket({ path, query, signal });
     };
     yield* followEvents({ host: this.host, open }, options, signal);

@@ -58,6 +58,8 @@ export type {
   ReferrerReport,
   RegistryReport,
   SearchResult,
+  TransferReport,
+  TransferUpdate,
   UsageReport,
   UsageTotals,
   VerifyReport,

@@ -70,7 +70,7 @@ export interface ApiParts {
 /** What is under way between the daemon and registries: listed, watched and steered. */
 export type TransferOperations = Pick<
   Transfers,
-  'list' | 'watch' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
+  'list' | 'watch' | 'progress' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
 >;
 
 /** The daemon's log. */

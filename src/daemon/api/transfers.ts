@@ -1,6 +1,5 @@
 import type { Router } from 'express';
 import { isDigest, type Digest } from '../../protocol/digest.ts';
-import type { TransferUpdate } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isPriority, PRIORITIES } from '../transfers/demand.ts';
 import type { Steering } from '../transfers/transfers.ts';
@@ -10,6 +9,7 @@ import { drained } from './drained.ts';
 import { discardBody } from './guard.ts';
 import { flag, quote } from './parameters.ts';
 import type { ApiParts, TransferOperations } from './parts.ts';
+import { progressUpdates } from './subscriptions/messages.ts';
 
 /** A change of a transfer, in bytes: 4 KiB. */
 const MAX_BODY_BYTES = 4 * 1024;
@@ -98,9 +98,10 @@ async function watch(call: Call, transfers: TransferOperations): Promise<void> {
   const { response, signal } = call;
   response.setHeader('Content-Type', 'application/x-ndjson');
   response.flushHeaders();
-  for await (const { reports, missed } of transfers.watch(signal)) {
-    const updates: TransferUpdate[] = missed === 0 ? reports : [{ missed }, ...reports];
-    const lines = updates.map((update) => `${JSON.stringify(update)}\n`).join('');
+  for await (const changes of transfers.watch(signal)) {
+    const lines = progressUpdates(changes)
+      .map((update) => `${JSON.stringify(update)}\n`)
+      .join('');
     // Nothing is asked for while the connection is full: what changes meanwhile is told as it is then.
     if (lines !== '' && !response.write(lines)) await drained(response, signal);
   }
