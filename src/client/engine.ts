@@ -12,6 +12,8 @@ import type {
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LimitsChange,
+  LimitsReport,
   LoginResult,
   PruneReport,
   PublishedManifest,
@@ -686,6 +688,18 @@ export class LayerdClient implements AsyncDisposable {
   async cancelPull(id: string, options: CallOptions = {}): Promise<void> {
     const call: Call = { method: 'DELETE', path: `/layerd/pulls/${encodeURIComponent(id)}` };
     await this.#own('cancel pulls', options, () => this.#json(call, options));
+  }
+
+  /** What limits transfers. */
+  async limits(options: CallOptions = {}): Promise<LimitsReport> {
+    return this.#own('limit transfers', options, () => this.#json({ method: 'GET', path: '/layerd/limits' }, options));
+  }
+
+  /** Changes what limits transfers, until the daemon starts or reads its configuration again. Tells how it is now. */
+  async changeLimits(change: LimitsChange, options: CallOptions = {}): Promise<LimitsReport> {
+    const headers = { 'Content-Type': 'application/merge-patch+json' };
+    const call: Call = { method: 'PATCH', path: '/layerd/limits', headers, body: jsonBody(change) };
+    return this.#own('limit transfers', options, () => this.#json(call, options));
   }
 
   /** Closes all connections; requests and streams under way fail. */

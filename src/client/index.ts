@@ -51,6 +51,8 @@ export type {
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LimitsChange,
+  LimitsReport,
   LoginResult,
   ManifestSummary,
   PruneReport,

@@ -300,6 +300,34 @@ export interface TransferWish {
 /** A line of `GET /layerd/transfers?watch=1`: a transfer as it is now, or how many ended that a slow reader was not told of. */
 export type TransferUpdate = TransferReport | { missed: number };
 
+/** What limits the transfers of a direction. */
+export interface DirectionLimits {
+  /** Blobs that are transferred at once. */
+  concurrency: number;
+  /** Of those, the ones of a registry, by its host; `*` is each that is not named. */
+  registries: Record<string, number>;
+  /** `[REGISTRY=]RATE[@HH:MM-HH:MM]`, as in daemon.json; of several for the same the last counts whose time it is. */
+  bandwidth: string[];
+}
+
+/** The limits in force, `GET /layerd/limits`. */
+export interface LimitsReport {
+  downloads: DirectionLimits;
+  uploads: DirectionLimits;
+}
+
+/** What is changed of the limits (RFC 7396): what is left out stays, and null takes a limit away. */
+export interface LimitsChange {
+  downloads?: DirectionLimitsChange | undefined;
+  uploads?: DirectionLimitsChange | undefined;
+}
+
+export interface DirectionLimitsChange {
+  concurrency?: number | undefined;
+  registries?: Record<string, number | null> | null | undefined;
+  bandwidth?: string[] | null | undefined;
+}
+
 /** A pull, push or copy under way, `GET /layerd/pulls`. */
 export interface DemandReport {
   id: string;

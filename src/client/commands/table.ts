@@ -23,6 +23,7 @@ const DIGEST: ArgumentSpec = {
   variadic: true,
   completes: 'transfer',
 };
+const BANDWIDTH = 'Bytes a second: 20m, REGISTRY=5m, 2m@08:00-18:00; all rules of before go, none leaves it at that';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -595,6 +596,53 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./transfers.ts')).cancel,
   },
   {
+    paths: ['limits', 'limit ls'],
+    group: DAEMON,
+    summary: 'Show how many blobs may be transferred at once, and how fast',
+    description:
+      'Shows the limits in force: how many blobs are downloaded and uploaded at once, in all and of a registry, and with which ' +
+      'bandwidth.',
+    args: [],
+    options: [FORMAT_LIST],
+    examples: [
+      ['layerctl limits', 'all of them'],
+      ['layerctl limits --format json', 'for scripts'],
+    ],
+    load: async () => (await import('./limits.ts')).limits,
+  },
+  {
+    paths: ['limit set'],
+    group: DAEMON,
+    summary: 'Limit transfers otherwise, at once and for what is under way too',
+    description:
+      'Changes the limits that are named, and shows all. They hold until the daemon starts or reads its configuration again. ' +
+      'Downloads beyond a lower limit wait for another turn and go on where they are; uploads keep their places until they end.',
+    args: [],
+    options: [
+      { flags: '--download-bandwidth <RULE>', description: BANDWIDTH, repeatable: true, completes: ['none'] },
+      { flags: '--max-concurrent-downloads <N>', description: 'Blobs that are downloaded at once' },
+      {
+        flags: '--max-concurrent-downloads-per-registry <RULE>',
+        description: 'Of those, blobs from one registry: REGISTRY=N, or N for each; none takes a limit away',
+        repeatable: true,
+      },
+      { flags: '--max-concurrent-uploads <N>', description: 'Blobs that are uploaded at once' },
+      {
+        flags: '--max-concurrent-uploads-per-registry <RULE>',
+        description: 'Of those, blobs to one registry, in the same form',
+        repeatable: true,
+      },
+      { flags: '--upload-bandwidth <RULE>', description: BANDWIDTH, repeatable: true, completes: ['none'] },
+    ],
+    examples: [
+      ['layerctl limit set --max-concurrent-downloads 1', 'one at a time'],
+      ['layerctl limit set --max-concurrent-downloads-per-registry registry.example.com=2', 'two from that registry'],
+      ['layerctl limit set --download-bandwidth 20m --download-bandwidth 2m@08:00-18:00', 'less while people work'],
+      ['layerctl limit set --download-bandwidth none', 'no limit'],
+    ],
+    load: async () => (await import('./limits.ts')).setLimits,
+  },
+  {
     paths: ['df', 'system df'],
     group: DAEMON,
     summary: 'Show what takes space on the disk',
@@ -694,6 +742,7 @@ export const PARENTS: Readonly<Record<string, { readonly summary: string; readon
     summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
+  limit: { summary: 'Commands on limits of transfers: ls, set', group: DAEMON },
   transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },
   system: { summary: 'Commands on the daemon: df, events, info, verify', group: 'As docker groups them' },
 };

@@ -32,6 +32,7 @@ import type { Usage } from '../images/usage.ts';
 import type { VerifyRequest } from '../images/verify.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { Tracer } from '../tracing/tracer.ts';
+import type { TransferLimits } from '../transfers/limits.ts';
 import type { Transfers } from '../transfers/transfers.ts';
 import type { Wish } from './client.ts';
 import type { SubscribedLog } from './subscriptions/subscription.ts';
@@ -46,6 +47,11 @@ export interface ApiParts {
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
   readonly transfers: TransferOperations;
+  readonly limits: {
+    get(): TransferLimits;
+    /** `changed`: the new value of each field that is another one, for the event. */
+    change(limits: TransferLimits, changed: Readonly<Record<string, string>>): void;
+  };
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
   /** By the names of their endpoints. */

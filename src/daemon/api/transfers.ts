@@ -3,10 +3,9 @@ import { isDigest, type Digest } from '../../protocol/digest.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { isPriority, PRIORITIES } from '../transfers/demand.ts';
 import type { Steering } from '../transfers/transfers.ts';
-import { parseFields, readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { drained } from './drained.ts';
-import { discardBody } from './guard.ts';
+import { known, readFields } from './fields.ts';
 import { flag, quote } from './parameters.ts';
 import type { ApiParts, TransferOperations } from './parts.ts';
 import { progressUpdates } from './subscriptions/messages.ts';
@@ -65,24 +64,15 @@ function digestOf({ request }: Call): Digest {
 }
 
 /** What is changed, from the body. Throws `invalid`, naming the field that is wrong; nothing is changed then. */
-async function fieldsOf({ request, response }: Call, known: readonly (keyof Steering)[]): Promise<Steering> {
-  const text = (await readBody(request, MAX_BODY_BYTES))?.toString();
-  if (text === undefined) {
-    discardBody(request, response);
-    throw new LayerdError('invalid', `the body is larger than the limit of ${MAX_BODY_BYTES} bytes`);
-  }
-  const fields = parseFields(text);
+async function fieldsOf(call: Call, names: readonly (keyof Steering)[]): Promise<Steering> {
+  const fields = await readFields(call, MAX_BODY_BYTES);
   if (fields === undefined || Object.keys(fields).length === 0) {
     throw new LayerdError(
       'invalid',
-      `the body says nothing to change: expected a JSON object with ${known.join(' or ')}`,
+      `the body says nothing to change: expected a JSON object with ${names.join(' or ')}`,
     );
   }
-  const unknown = Object.keys(fields).find((name) => !known.some((field) => field === name));
-  if (unknown !== undefined) {
-    throw new LayerdError('invalid', `field ${quote(unknown)}: unknown; expected ${known.join(' or ')}`);
-  }
-  const { priority, paused } = fields;
+  const { priority, paused } = known(fields, names);
   if (paused !== undefined && typeof paused !== 'boolean') {
     throw new LayerdError('invalid', 'field paused: expected true or false');
   }

@@ -124,6 +124,13 @@ export class Engine {
       metrics,
       images: verbs.images,
       transfers: movers.steered,
+      limits: {
+        get: () => movers.limits.current,
+        change: (limits, changed) => {
+          movers.limits.current = limits;
+          this.#tell('limit', changed);
+        },
+      },
       events,
       storeId: this.#id,
       registries: {
@@ -197,8 +204,8 @@ export class Engine {
   }
 
   /** Tells of the daemon itself. On a full disk it starts and stops all the same. */
-  #tell(action: 'start' | 'reload' | 'stop'): void {
-    const attributes = { name: hostname(), version: this.#version };
+  #tell(action: 'start' | 'reload' | 'limit' | 'stop', more: Readonly<Record<string, string>> = {}): void {
+    const attributes = { name: hostname(), version: this.#version, ...more };
     try {
       this.#stores.events.append({ type: 'daemon', action, actor: this.#id, attributes });
     } catch (error) {

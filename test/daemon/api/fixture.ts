@@ -27,6 +27,7 @@ import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
+import { Limits } from '../../../src/daemon/transfers/limits.ts';
 import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
 import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
@@ -98,6 +99,13 @@ export class Fixture implements AsyncDisposable {
   });
   download: TransferWork<string> = () => Promise.resolve();
   readonly transfers = new Transfers({ queues: [this.downloads], demands: this.demands });
+  readonly limits = new Limits(
+    {
+      downloads: { total: 3, registries: {}, bandwidth: [] },
+      uploads: { total: 5, registries: { 'registry.example.com': 2 }, bandwidth: [{ bytesPerSecond: 5 * 1024 ** 2 }] },
+    },
+    ({ downloads }) => (this.downloads.concurrency = downloads),
+  );
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
   readonly metrics = new DaemonMetrics({
@@ -232,6 +240,13 @@ export class Fixture implements AsyncDisposable {
       images: this.images,
       events,
       transfers: this.transfers,
+      limits: {
+        get: () => this.limits.current,
+        change: (limits, attributes) => {
+          this.limits.current = limits;
+          events.append({ type: 'daemon', action: 'limit', actor: STORE_ID, attributes });
+        },
+      },
       storeId: STORE_ID,
       system: new SystemInfo({
         version: '1.2.3',
