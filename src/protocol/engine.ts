@@ -328,7 +328,19 @@ export interface DirectionLimitsChange {
   bandwidth?: string[] | null | undefined;
 }
 
-/** A pull, push or copy under way, `GET /layerd/pulls`. */
+/** Where a pull, push or copy stands: *retrying* is a detached pull that waits to be tried again. */
+export type DemandState = 'running' | 'retrying' | 'done' | 'failed' | 'cancelled';
+
+/** What a detached pull is asked for with, `POST /layerd/pulls`. */
+export interface DetachedPullRequest {
+  reference: string;
+  /** `os[/arch[/variant]]`. */
+  platform?: string | undefined;
+  allPlatforms?: boolean | undefined;
+  priority?: number | undefined;
+}
+
+/** A pull, push or copy under way, or a detached pull that has ended, `GET /layerd/pulls`. */
 export interface DemandReport {
   id: string;
   verb: 'pull' | 'push' | 'copy' | 'restore' | 'repair';
@@ -336,6 +348,13 @@ export interface DemandReport {
   client: string;
   since: string;
   priority: number;
+  /** Whether it goes on though nobody waits for it. */
+  detached: boolean;
+  state: DemandState;
+  /** Why it failed, the last time or for good. */
+  lastError?: string;
+  /** Only of a detached pull that has ended. */
+  endedAt?: string;
   /** Bytes of all its transfers so far, and of those the ones that are there. */
   size: number;
   received: number;

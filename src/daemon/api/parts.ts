@@ -17,6 +17,7 @@ import type { EventLog } from '../events/log.ts';
 import type { Health } from '../health/health.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
+import type { DetachedPulls } from '../images/detached.ts';
 import type { Filters } from '../images/filters.ts';
 import type { CopyRequest } from '../images/copy.ts';
 import type { HistoryStep } from '../images/history.ts';
@@ -47,6 +48,7 @@ export interface ApiParts {
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
   readonly transfers: TransferOperations;
+  readonly detached: Pick<DetachedPulls, 'platform' | 'begin' | 'ended' | 'find' | 'watch'>;
   readonly limits: {
     get(): TransferLimits;
     /** `changed`: the new value of each field that is another one, for the event. */

@@ -124,6 +124,7 @@ export class Engine {
       metrics,
       images: verbs.images,
       transfers: movers.steered,
+      detached: verbs.detached,
       limits: {
         get: () => movers.limits.current,
         change: (limits, changed) => {
@@ -164,6 +165,7 @@ export class Engine {
    */
   reconcile(): void {
     this.#tell('start');
+    this.#verbs.detached.resume();
     this.#disorder = 'the disk and the metadata are being brought together after the start';
     this.#reconciling = this.#reconcile().then(
       () => {
@@ -190,7 +192,10 @@ export class Engine {
     this.#verbs.restorer.stop();
     this.#tell('stop');
     this.#stores.events.close();
+    // Before the transfers end, which would be the end of these too.
+    const detached = this.#verbs.detached.stop();
     await this.#movers.interrupt();
+    await detached;
   }
 
   /** Lets go of everything, once no request is under way any more. */

@@ -68,7 +68,7 @@ export class Transfers {
   /** @throws LayerdError of kind not-found */
   prioritizePull(id: string, priority: number): DemandReport {
     const demand = this.#demands.find(id);
-    demand.priority = priority;
+    demand.prioritize(priority);
     return demand.report();
   }
 

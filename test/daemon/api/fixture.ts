@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { Application } from 'express';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Handler } from '../../../src/daemon/api/listeners.ts';
@@ -13,6 +14,7 @@ import { EventLog } from '../../../src/daemon/events/log.ts';
 import { ping } from '../../../src/daemon/health/checks.ts';
 import { Health } from '../../../src/daemon/health/health.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
+import { DetachedPulls } from '../../../src/daemon/images/detached.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
@@ -99,6 +101,16 @@ export class Fixture implements AsyncDisposable {
   });
   download: TransferWork<string> = () => Promise.resolve();
   readonly transfers = new Transfers({ queues: [this.downloads], demands: this.demands });
+  readonly detached = new DetachedPulls({
+    db: this.store.db,
+    events: this.events,
+    demands: this.demands,
+    host: AMD64,
+    log: { error: () => undefined },
+    pull: (request) => this.remote.pull({ ...request, all: false }, () => undefined),
+    // For ever, until it is woken.
+    pause: (_milliseconds, signal) => sleep(2 ** 31 - 1, undefined, { signal }),
+  });
   readonly limits = new Limits(
     {
       downloads: { total: 3, registries: {}, bandwidth: [] },
@@ -146,6 +158,7 @@ export class Fixture implements AsyncDisposable {
       server.closeAllConnections();
       await closed;
     }
+    await this.detached.stop();
     await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
@@ -240,6 +253,7 @@ export class Fixture implements AsyncDisposable {
       images: this.images,
       events,
       transfers: this.transfers,
+      detached: this.detached,
       limits: {
         get: () => this.limits.current,
         change: (limits, attributes) => {

@@ -349,10 +349,15 @@ describe("layerd's own endpoints", () => {
             ['nothing', 404],
             ['%2e%2e%2fetc', 400],
           ]
-        : [['', 200]];
+        : path.includes('{id}')
+          ? [
+              [api.demands.begin({ verb: 'pull', reference: 'redis:7', client: 'ann' }).id, 200],
+              ['nothing', 404],
+            ]
+          : [['', 200]];
       for (const [name, status] of names) {
         const { text } = await request(api.url)
-          .get(`/v1.56${path.replace('{name}', name)}`)
+          .get(`/v1.56${path.replace(/\{(name|id)\}/, name)}`)
           .buffer(true)
           .expect(status);
         const response = `/paths/${escape(path)}/get/responses/${status}`;
