@@ -6,6 +6,7 @@ import type {
   AttestationStatement,
   DeleteItem,
   DemandReport,
+  DetachedPullRequest,
   DiskUsage,
   DistributionInspect,
   HistoryItem,
@@ -90,11 +91,16 @@ export interface PullOptions extends AuthOptions {
   readonly allPlatforms?: boolean | undefined;
 }
 
+/** How a detached pull is asked for. */
+export type DetachedPullOptions = Omit<PullOptions, 'allTags'>;
+
 export interface PushOptions extends AuthOptions {
   /** Push only that platform, `os/arch[/variant]`. Needs API 1.46. */
   readonly platform?: string | undefined;
   /** Push every tag of the repository. */
   readonly allTags?: boolean | undefined;
+  /** From -100 to 100; what is higher waits less. Only layerd knows it. Default 0. */
+  readonly priority?: number | undefined;
 }
 
 /** How a verification is done. */
@@ -114,6 +120,8 @@ export interface CopyOptions extends CallOptions {
   readonly toAuth?: RegistryAuth | undefined;
   /** Copy only that platform, `os/arch[/variant]`. */
   readonly platform?: string | undefined;
+  /** From -100 to 100; what is higher waits less. Default 0. */
+  readonly priority?: number | undefined;
 }
 
 export interface PutManifestOptions extends AuthOptions {
@@ -316,8 +324,7 @@ export class LayerdClient implements AsyncDisposable {
       await this.#needLayerd('pull all platforms of an image', options);
       query.set('all-platforms', '1');
     }
-    const priority = options.priority === undefined ? {} : { 'X-Layerd-Priority': String(options.priority) };
-    const headers = { ...authHeader(options.auth), ...priority };
+    const headers = { ...authHeader(options.auth), ...priorityHeader(options) };
     const response = await this.#send({ method: 'POST', path: '/images/create', query, headers }, options);
     yield* this.#progress(response, options);
   }
@@ -337,7 +344,7 @@ export class LayerdClient implements AsyncDisposable {
     }
     const path = `/images/${encodeName(familiarName(repository))}/push`;
     // A push has to say whose it is, also where that is nobody's.
-    const headers = authHeader(options.auth ?? {});
+    const headers = { ...authHeader(options.auth ?? {}), ...priorityHeader(options) };
     yield* this.#progress(await this.#send({ method: 'POST', path, query, headers }, options), options);
   }
 
@@ -556,6 +563,7 @@ export class LayerdClient implements AsyncDisposable {
     const headers = {
       ...authHeader(options.fromAuth, 'X-Registry-Auth-From'),
       ...authHeader(options.toAuth, 'X-Registry-Auth-To'),
+      ...priorityHeader(options),
     };
     const call: Call = { method: 'POST', path: '/layerd/copy', query, headers };
     const response = await this.#own('copy between registries', options, () => this.#send(call, options));
@@ -679,9 +687,50 @@ export class LayerdClient implements AsyncDisposable {
     await this.#own('steer transfers', options, () => this.#json(call, options));
   }
 
-  /** The pulls, pushes and copies under way. */
-  async pulls(options: CallOptions = {}): Promise<DemandReport[]> {
-    return this.#own('tell of pulls', options, () => this.#json({ method: 'GET', path: '/layerd/pulls' }, options));
+  /** The pulls, pushes and copies under way; with `all` also the detached pulls that have ended. */
+  async pulls({ all, ...options }: CallOptions & { readonly all?: boolean | undefined } = {}): Promise<DemandReport[]> {
+    const call: Call = {
+      method: 'GET',
+      path: '/layerd/pulls',
+      query: new URLSearchParams(all === true ? { all: '1' } : {}),
+    };
+    return this.#own('tell of pulls', options, () => this.#json(call, options));
+  }
+
+  /** Begins a pull that goes on though nobody waits for it, or joins the one of the same. Resolves once it is written down. */
+  async pullDetached(reference: string, options: DetachedPullOptions = {}): Promise<DemandReport> {
+    const { platform, allPlatforms, priority } = options;
+    const request: DetachedPullRequest = {
+      reference: familiarString(parseReference(reference)),
+      platform,
+      allPlatforms,
+      priority,
+    };
+    const headers = { ...authHeader(options.auth), 'Content-Type': 'application/json' };
+    const call: Call = { method: 'POST', path: '/layerd/pulls', headers, body: jsonBody(request) };
+    return this.#own('pull detached', options, () => this.#json(call, options));
+  }
+
+  /** A pull, push or copy under way, or how a detached pull ended, by its identifier. */
+  async inspectPull(id: string, options: CallOptions = {}): Promise<DemandReport> {
+    const call: Call = { method: 'GET', path: `/layerd/pulls/${encodeURIComponent(id)}` };
+    return this.#own('tell of pulls', options, () => this.#json(call, options));
+  }
+
+  /** As {@link inspectPull}, again whenever that is something else, until it has ended or the daemon stops. */
+  async *watchPull(id: string, options: CallOptions = {}): AsyncGenerator<DemandReport, void, undefined> {
+    const query = new URLSearchParams({ watch: '1' });
+    const call: Call = { method: 'GET', path: `/layerd/pulls/${encodeURIComponent(id)}`, query };
+    const response = await this.#own('tell of pulls', options, () => this.#send(call, options));
+    yield* parseNdjson<DemandReport>(this.#transport.body(response, options.signal));
+  }
+
+  /** Gives a pull, push or copy another priority. Tells how it is now. */
+  async prioritizePull(id: string, priority: number, options: CallOptions = {}): Promise<DemandReport> {
+    const headers = { 'Content-Type': 'application/json' };
+    const path = `/layerd/pulls/${encodeURIComponent(id)}`;
+    const call: Call = { method: 'PATCH', path, headers, body: jsonBody({ priority }) };
+    return this.#own('steer pulls', options, () => this.#json(call, options));
   }
 
   /** Cancels a pull, push or copy by its identifier. */
@@ -825,6 +874,9 @@ function authHeader(auth: object | undefined, name = 'X-Registry-Auth'): Record<
   const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
   return { [name]: encoded };
 }
+
+const priorityHeader = ({ priority }: { readonly priority?: number | undefined }): Record<string, string> =>
+  priority === undefined ? {} : { 'X-Layerd-Priority': String(priority) };
 
 function headerOf(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;

@@ -25,7 +25,7 @@ describe('layerctl limits', () => {
       ['upload', 'bandwidth', '5m/s'],
     ]);
     const set = await run(
-      ...['limit', 'set', '--max-concurrent-downloads', '9', '--max-concurrent-downloads-per-registry', '4'],
+      ...['limits', 'set', '--max-concurrent-downloads', '9', '--max-concurrent-downloads-per-registry', '4'],
       ...['--max-concurrent-uploads-per-registry', 'registry.example.com=none', '--upload-bandwidth', 'none'],
       ...['--download-bandwidth', '20m', '--download-bandwidth', 'a.example=2m@08:00-18:00'],
     );
@@ -55,7 +55,7 @@ describe('layerctl limits', () => {
       [['--max-concurrent-downloads', '0'], 1, /field downloads.concurrency: "0" must be/],
       [['--download-bandwidth', 'fast'], 1, /field downloads.bandwidth\[0\]/],
     ] as const) {
-      const result = await run('limit', 'set', ...args);
+      const result = await run('limits', 'set', ...args);
       assert.match(result.err, message);
       assert.deepEqual([result.status, result.out], [status, '']);
     }

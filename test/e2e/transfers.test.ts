@@ -403,7 +403,7 @@ describe('limits that are changed while the daemon runs', { skip: SKIP }, () => 
         .filter(({ digest, received }) => names.includes(digest) && received > 0)
         .map(({ state }) => state);
     while ((await states()).length < 3) await sleep(5);
-    succeeded(await daemon.layerctl('limit', 'set', '--max-concurrent-downloads-per-registry', `${proxy.host}=1`));
+    succeeded(await daemon.layerctl('limits', 'set', '--max-concurrent-downloads-per-registry', `${proxy.host}=1`));
     assert.deepEqual((await states()).sort(), ['downloading', 'waiting', 'waiting']);
     daemon.process.child.kill('SIGHUP');
     // A reload puts back the three that there may be, and those two go on where they were.

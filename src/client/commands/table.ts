@@ -23,7 +23,14 @@ const DIGEST: ArgumentSpec = {
   variadic: true,
   completes: 'transfer',
 };
-const BANDWIDTH = 'Bytes a second: 20m, REGISTRY=5m, 2m@08:00-18:00; all rules of before go, none leaves it at that';
+const PRIORITY: OptionSpec = {
+  flags: '--priority <NUMBER>',
+  description: 'From -100 to 100: what waits goes after what has more. Default 0',
+  completes: ['10', '-10'],
+};
+const PULL: ArgumentSpec = { name: 'ID', description: 'Its identifier', variadic: true, completes: 'pull' };
+const BANDWIDTH =
+  'Bytes a second: 20m, REGISTRY=5m, 2m@08:00-18:00; in place of all rules of before; none for no limit';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -47,15 +54,15 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--all-platforms', description: 'Pull every platform of the image' },
       { flags: '-a, --all-tags', description: 'Pull every tag of the repository' },
       {
+        flags: '-d, --detach',
+        description: 'Print an identifier and leave; the pull goes on, over restarts of the daemon too',
+      },
+      {
         flags: '--platform <PLATFORM>',
         description: 'Pull for another platform than the daemon’s: os[/arch[/variant]]',
         completes: PLATFORMS,
       },
-      {
-        flags: '--priority <NUMBER>',
-        description: 'From -100 to 100: what waits goes after what has more. Default 0',
-        completes: ['10', '-10'],
-      },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the image pulled' },
     ],
     examples: [
@@ -63,6 +70,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
       ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
       ['layerctl pull --priority 10 redis:7', 'before the others that wait'],
+      ['layerctl pulls wait $(layerctl pull --detach redis:7)', 'detached, and waited for later'],
       ['layerctl pull --all-platforms debian:12', 'for all of them, to save or push the whole image'],
     ],
     load: async () => (await import('./pull.ts')).pull,
@@ -83,6 +91,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'Push only that platform, as an image of its own: os/arch[/variant]',
         completes: PLATFORMS,
       },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the image pushed' },
     ],
     examples: [
@@ -419,6 +428,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'Copy only that platform, as an image of its own: os/arch[/variant]',
         completes: PLATFORMS,
       },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the copy' },
     ],
     examples: [
@@ -596,7 +606,59 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./transfers.ts')).cancel,
   },
   {
-    paths: ['limits', 'limit ls'],
+    paths: ['pulls', 'pulls ls'],
+    group: DAEMON,
+    summary: 'Show the pulls, pushes and copies under way, and steer them',
+    description:
+      'Shows the pulls, pushes and copies under way, whoever asked for them. A detached pull (layerctl pull --detach) goes on ' +
+      'though nobody waits for it; how it ended is kept for 24 hours.',
+    args: [],
+    options: [{ flags: '-a, --all', description: 'Show detached pulls that have ended, too' }, FORMAT_LIST],
+    examples: [
+      ['layerctl pulls', 'what is under way'],
+      ["layerctl pulls --all --format '{{.ID}} {{.State}} {{.Error}}'", 'how detached pulls ended, for scripts'],
+    ],
+    load: async () => (await import('./pulls.ts')).pulls,
+  },
+  {
+    paths: ['pulls inspect'],
+    group: DAEMON,
+    summary: 'Show pulls, pushes or copies, with their transfers, as JSON',
+    args: [PULL],
+    options: [FORMAT_DOCUMENT],
+    examples: [["layerctl pulls inspect -f '{{.state}}' 4f2a", 'one field']],
+    load: async () => (await import('./pulls.ts')).inspectPulls,
+  },
+  {
+    paths: ['pulls wait'],
+    group: DAEMON,
+    summary: 'Wait for detached pulls to end, and print how: done, failed or cancelled',
+    description: 'Exits with 0 when all are done, and with 1 when one is not.',
+    args: [PULL],
+    options: [],
+    examples: [['layerctl pulls wait 4f2a0c9b7d11', 'until it has ended']],
+    load: async () => (await import('./pulls.ts')).waitForPulls,
+  },
+  {
+    paths: ['pulls priority'],
+    group: DAEMON,
+    summary: 'Let what pulls, pushes and copies wait for go before others, or after them',
+    args: [{ name: 'PRIORITY', description: 'From -100 to 100; 0 is usual' }, PULL],
+    options: [],
+    examples: [['layerctl pulls priority 10 4f2a0c9b7d11', 'before what is usual']],
+    load: async () => (await import('./pulls.ts')).prioritizePulls,
+  },
+  {
+    paths: ['pulls cancel'],
+    group: DAEMON,
+    summary: 'Cancel pulls, pushes and copies; transfers that others want go on',
+    args: [PULL],
+    options: [],
+    examples: [['layerctl pulls cancel 4f2a0c9b7d11', 'what has arrived is kept for the same pull']],
+    load: async () => (await import('./pulls.ts')).cancelPulls,
+  },
+  {
+    paths: ['limits', 'limits ls'],
     group: DAEMON,
     summary: 'Show how many blobs may be transferred at once, and how fast',
     description:
@@ -611,7 +673,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./limits.ts')).limits,
   },
   {
-    paths: ['limit set'],
+    paths: ['limits set'],
     group: DAEMON,
     summary: 'Limit transfers otherwise, at once and for what is under way too',
     description:
@@ -635,10 +697,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--upload-bandwidth <RULE>', description: BANDWIDTH, repeatable: true, completes: ['none'] },
     ],
     examples: [
-      ['layerctl limit set --max-concurrent-downloads 1', 'one at a time'],
-      ['layerctl limit set --max-concurrent-downloads-per-registry registry.example.com=2', 'two from that registry'],
-      ['layerctl limit set --download-bandwidth 20m --download-bandwidth 2m@08:00-18:00', 'less while people work'],
-      ['layerctl limit set --download-bandwidth none', 'no limit'],
+      ['layerctl limits set --max-concurrent-downloads 1', 'one at a time'],
+      ['layerctl limits set --max-concurrent-downloads-per-registry registry.example.com=2', 'two from that registry'],
+      ['layerctl limits set --download-bandwidth 20m --download-bandwidth 2m@08:00-18:00', 'less while people work'],
+      ['layerctl limits set --download-bandwidth none', 'no limit'],
     ],
     load: async () => (await import('./limits.ts')).setLimits,
   },
@@ -742,7 +804,6 @@ export const PARENTS: Readonly<Record<string, { readonly summary: string; readon
     summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
-  limit: { summary: 'Commands on limits of transfers: ls, set', group: DAEMON },
   transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },
   system: { summary: 'Commands on the daemon: df, events, info, verify', group: 'As docker groups them' },
 };
