@@ -6,12 +6,15 @@ import type {
   AttestationStatement,
   DeleteItem,
   DemandReport,
+  DetachedPullRequest,
   DiskUsage,
   DistributionInspect,
   HistoryItem,
   ImageInspect,
   ImageSummary,
   LayerReport,
+  LimitsChange,
+  LimitsReport,
   LoginResult,
   PruneReport,
   PublishedManifest,
@@ -88,11 +91,16 @@ export interface PullOptions extends AuthOptions {
   readonly allPlatforms?: boolean | undefined;
 }
 
+/** How a detached pull is asked for. */
+export type DetachedPullOptions = Omit<PullOptions, 'allTags'>;
+
 export interface PushOptions extends AuthOptions {
   /** Push only that platform, `os/arch[/variant]`. Needs API 1.46. */
   readonly platform?: string | undefined;
   /** Push every tag of the repository. */
   readonly allTags?: boolean | undefined;
+  /** From -100 to 100; what is higher waits less. Only layerd knows it. Default 0. */
+  readonly priority?: number | undefined;
 }
 
 /** How a verification is done. */
@@ -112,6 +120,8 @@ export interface CopyOptions extends CallOptions {
   readonly toAuth?: RegistryAuth | undefined;
   /** Copy only that platform, `os/arch[/variant]`. */
   readonly platform?: string | undefined;
+  /** From -100 to 100; what is higher waits less. Default 0. */
+  readonly priority?: number | undefined;
 }
 
 export interface PutManifestOptions extends AuthOptions {
@@ -213,7 +223,7 @@ export interface EventsOptions extends CallOptions, FollowOptions {
   /** Unix seconds: the stream ends there. */
   readonly until?: string | undefined;
   readonly filters?: Filters | undefined;
-  /** Refuse an engine whose events have no place to go on from, any but layerd. Default: only where a cursor is given. */
+  /** Refuse an engine whose events have no place to go on from, any but layerd. Default: only where a cursor or `onProgress` is. */
   readonly resumable?: boolean | undefined;
 }
 
@@ -314,8 +324,7 @@ export class LayerdClient implements AsyncDisposable {
       await this.#needLayerd('pull all platforms of an image', options);
       query.set('all-platforms', '1');
     }
-    const priority = options.priority === undefined ? {} : { 'X-Layerd-Priority': String(options.priority) };
-    const headers = { ...authHeader(options.auth), ...priority };
+    const headers = { ...authHeader(options.auth), ...priorityHeader(options) };
     const response = await this.#send({ method: 'POST', path: '/images/create', query, headers }, options);
     yield* this.#progress(response, options);
   }
@@ -335,7 +344,7 @@ export class LayerdClient implements AsyncDisposable {
     }
     const path = `/images/${encodeName(familiarName(repository))}/push`;
     // A push has to say whose it is, also where that is nobody's.
-    const headers = authHeader(options.auth ?? {});
+    const headers = { ...authHeader(options.auth ?? {}), ...priorityHeader(options) };
     yield* this.#progress(await this.#send({ method: 'POST', path, query, headers }, options), options);
   }
 
@@ -554,6 +563,7 @@ export class LayerdClient implements AsyncDisposable {
     const headers = {
       ...authHeader(options.fromAuth, 'X-Registry-Auth-From'),
       ...authHeader(options.toAuth, 'X-Registry-Auth-To'),
+      ...priorityHeader(options),
     };
     const call: Call = { method: 'POST', path: '/layerd/copy', query, headers };
     const response = await this.#own('copy between registries', options, () => this.#send(call, options));
@@ -568,7 +578,7 @@ export class LayerdClient implements AsyncDisposable {
    * Another engine tells what happens while the connection lasts.
    */
   async *events(options: EventsOptions = {}): AsyncGenerator<EventMessage, void, undefined> {
-    const { cursor, resumable = cursor !== undefined } = options;
+    const { cursor, onProgress, resumable = cursor !== undefined || onProgress !== undefined } = options;
     if (resumable) await this.#needLayerd('keep a log of events to go on in', options);
     if (!resumable && !isLayerd(await this.ping(options))) {
       yield* this.#plainEvents(options);
@@ -582,6 +592,7 @@ export class LayerdClient implements AsyncDisposable {
       if (place !== undefined) query.set('cursor', String(place));
       // It said where to begin, which is done; beside a cursor that was given it is for the daemon to refuse.
       if (place !== cursor) query.delete('since');
+      if (onProgress !== undefined) query.set('progress', '1');
       return this.#transport.openSocket({ path, query, signal });
     };
     yield* followEvents({ host: this.host, open }, options, signal);
@@ -676,15 +687,68 @@ export class LayerdClient implements AsyncDisposable {
     await this.#own('steer transfers', options, () => this.#json(call, options));
   }
 
-  /** The pulls, pushes and copies under way. */
-  async pulls(options: CallOptions = {}): Promise<DemandReport[]> {
-    return this.#own('tell of pulls', options, () => this.#json({ method: 'GET', path: '/layerd/pulls' }, options));
+  /** The pulls, pushes and copies under way; with `all` also the detached pulls that have ended. */
+  async pulls({ all, ...options }: CallOptions & { readonly all?: boolean | undefined } = {}): Promise<DemandReport[]> {
+    const call: Call = {
+      method: 'GET',
+      path: '/layerd/pulls',
+      query: new URLSearchParams(all === true ? { all: '1' } : {}),
+    };
+    return this.#own('tell of pulls', options, () => this.#json(call, options));
+  }
+
+  /** Begins a pull that goes on though nobody waits for it, or joins the one of the same. Resolves once it is written down. */
+  async pullDetached(reference: string, options: DetachedPullOptions = {}): Promise<DemandReport> {
+    const { platform, allPlatforms, priority } = options;
+    const request: DetachedPullRequest = {
+      reference: familiarString(parseReference(reference)),
+      platform,
+      allPlatforms,
+      priority,
+    };
+    const headers = { ...authHeader(options.auth), 'Content-Type': 'application/json' };
+    const call: Call = { method: 'POST', path: '/layerd/pulls', headers, body: jsonBody(request) };
+    return this.#own('pull detached', options, () => this.#json(call, options));
+  }
+
+  /** A pull, push or copy under way, or how a detached pull ended, by its identifier. */
+  async inspectPull(id: string, options: CallOptions = {}): Promise<DemandReport> {
+    const call: Call = { method: 'GET', path: `/layerd/pulls/${encodeURIComponent(id)}` };
+    return this.#own('tell of pulls', options, () => this.#json(call, options));
+  }
+
+  /** As {@link inspectPull}, again whenever that is something else, until it has ended or the daemon stops. */
+  async *watchPull(id: string, options: CallOptions = {}): AsyncGenerator<DemandReport, void, undefined> {
+    const query = new URLSearchParams({ watch: '1' });
+    const call: Call = { method: 'GET', path: `/layerd/pulls/${encodeURIComponent(id)}`, query };
+    const response = await this.#own('tell of pulls', options, () => this.#send(call, options));
+    yield* parseNdjson<DemandReport>(this.#transport.body(response, options.signal));
+  }
+
+  /** Gives a pull, push or copy another priority. Tells how it is now. */
+  async prioritizePull(id: string, priority: number, options: CallOptions = {}): Promise<DemandReport> {
+    const headers = { 'Content-Type': 'application/json' };
+    const path = `/layerd/pulls/${encodeURIComponent(id)}`;
+    const call: Call = { method: 'PATCH', path, headers, body: jsonBody({ priority }) };
+    return this.#own('steer pulls', options, () => this.#json(call, options));
   }
 
   /** Cancels a pull, push or copy by its identifier. */
   async cancelPull(id: string, options: CallOptions = {}): Promise<void> {
     const call: Call = { method: 'DELETE', path: `/layerd/pulls/${encodeURIComponent(id)}` };
     await this.#own('cancel pulls', options, () => this.#json(call, options));
+  }
+
+  /** What limits transfers. */
+  async limits(options: CallOptions = {}): Promise<LimitsReport> {
+    return this.#own('limit transfers', options, () => this.#json({ method: 'GET', path: '/layerd/limits' }, options));
+  }
+
+  /** Changes what limits transfers, until the daemon starts or reads its configuration again. Tells how it is now. */
+  async changeLimits(change: LimitsChange, options: CallOptions = {}): Promise<LimitsReport> {
+    const headers = { 'Content-Type': 'application/merge-patch+json' };
+    const call: Call = { method: 'PATCH', path: '/layerd/limits', headers, body: jsonBody(change) };
+    return this.#own('limit transfers', options, () => this.#json(call, options));
   }
 
   /** Closes all connections; requests and streams under way fail. */
@@ -810,6 +874,9 @@ function authHeader(auth: object | undefined, name = 'X-Registry-Auth'): Record<
   const encoded = Buffer.from(JSON.stringify(auth)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
   return { [name]: encoded };
 }
+
+const priorityHeader = ({ priority }: { readonly priority?: number | undefined }): Record<string, string> =>
+  priority === undefined ? {} : { 'X-Layerd-Priority': String(priority) };
 
 function headerOf(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;

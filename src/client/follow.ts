@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CloseCode, type EventMessage, type EventsFrame, type EventsGap, type EventsHello } from '../protocol/event.ts';
+import type { TransferUpdate } from '../protocol/engine.ts';
 import type { ErrorKind } from '../protocol/errors.ts';
 import { ConnectionError, EngineError } from './errors.ts';
 import { parseWithBigInt } from './json.ts';
@@ -34,6 +35,11 @@ export interface FollowOptions {
   readonly onGap?: ((gap: EventsGap) => unknown) | undefined;
   /** Told now and then, while nothing matches the filters, how far the log has been looked through. */
   readonly onBookmark?: ((seq: number) => unknown) | undefined;
+  /**
+   * Told how transfers are, between the events: all at first and after each outage, then each again whenever it has changed.
+   * Where it is waited for, only the latest of each is told afterwards.
+   */
+  readonly onProgress?: ((update: TransferUpdate) => unknown) | undefined;
   /** Told when the connection is lost and will be made again. */
   readonly onOutage?: ((outage: Outage) => unknown) | undefined;
 }
@@ -102,6 +108,8 @@ export async function* followEvents(
           } else if ('bookmark' in frame) {
             cursor = frame.bookmark.seq;
             await options.onBookmark?.(frame.bookmark.seq);
+          } else if ('progress' in frame) {
+            await options.onProgress?.(frame.progress);
           } else if ('seq' in frame) {
             cursor = frame.seq;
             yield frame;

@@ -106,6 +106,10 @@ function addCommands(
       const parent = second === undefined ? program : parents.get(first);
       if (parent === undefined) throw new TypeError(`the command '${path}' has no parent in the table`);
       const command = commandOf(spec, path, program);
+      // One that has others below it, which stand after it in the table.
+      if (COMMANDS.some(({ paths }) => paths.some((other) => other.startsWith(`${path} `)))) {
+        parents.set(path, command.helpCommand(false));
+      }
       command.action((...parts: unknown[]) => {
         const args = parts.slice(0, -2).flat();
         found(

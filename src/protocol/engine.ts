@@ -300,7 +300,47 @@ export interface TransferWish {
 /** A line of `GET /layerd/transfers?watch=1`: a transfer as it is now, or how many ended that a slow reader was not told of. */
 export type TransferUpdate = TransferReport | { missed: number };
 
-/** A pull, push or copy under way, `GET /layerd/pulls`. */
+/** What limits the transfers of a direction. */
+export interface DirectionLimits {
+  /** Blobs that are transferred at once. */
+  concurrency: number;
+  /** Of those, the ones of a registry, by its host; `*` is each that is not named. */
+  registries: Record<string, number>;
+  /** `[REGISTRY=]RATE[@HH:MM-HH:MM]`, as in daemon.json; of several for the same the last counts whose time it is. */
+  bandwidth: string[];
+}
+
+/** The limits in force, `GET /layerd/limits`. */
+export interface LimitsReport {
+  downloads: DirectionLimits;
+  uploads: DirectionLimits;
+}
+
+/** What is changed of the limits (RFC 7396): what is left out stays, and null takes a limit away. */
+export interface LimitsChange {
+  downloads?: DirectionLimitsChange | undefined;
+  uploads?: DirectionLimitsChange | undefined;
+}
+
+export interface DirectionLimitsChange {
+  concurrency?: number | undefined;
+  registries?: Record<string, number | null> | null | undefined;
+  bandwidth?: string[] | null | undefined;
+}
+
+/** Where a pull, push or copy stands: *retrying* is a detached pull that waits to be tried again. */
+export type DemandState = 'running' | 'retrying' | 'done' | 'failed' | 'cancelled';
+
+/** What a detached pull is asked for with, `POST /layerd/pulls`. */
+export interface DetachedPullRequest {
+  reference: string;
+  /** `os[/arch[/variant]]`. */
+  platform?: string | undefined;
+  allPlatforms?: boolean | undefined;
+  priority?: number | undefined;
+}
+
+/** A pull, push or copy under way, or a detached pull that has ended, `GET /layerd/pulls`. */
 export interface DemandReport {
   id: string;
   verb: 'pull' | 'push' | 'copy' | 'restore' | 'repair';
@@ -308,6 +348,13 @@ export interface DemandReport {
   client: string;
   since: string;
   priority: number;
+  /** Whether it goes on though nobody waits for it. */
+  detached: boolean;
+  state: DemandState;
+  /** Why it failed, the last time or for good. */
+  lastError?: string;
+  /** Only of a detached pull that has ended. */
+  endedAt?: string;
   /** Bytes of all its transfers so far, and of those the ones that are there. */
   size: number;
   received: number;

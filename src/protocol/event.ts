@@ -1,3 +1,5 @@
+import type { TransferUpdate } from './engine.ts';
+
 /** An event in the Engine API's form (`EventMessage`). */
 export interface EventMessage {
   Type: string;
@@ -38,7 +40,9 @@ export type EventsNotice =
   /** Everything up to there has been looked at: nothing before it is still to come. */
   | { readonly bookmark: { readonly seq: number } }
   /** Other filters hold for what comes after. */
-  | { readonly filters: { readonly seq: number } };
+  | { readonly filters: { readonly seq: number } }
+  /** How a transfer is now; only where that was asked for. It has no place in the log. */
+  | { readonly progress: TransferUpdate };
 
 /** One message on the WebSocket of `/layerd/events`. */
 export type EventsFrame = EventsNotice | (EventMessage & { seq: number });

@@ -3,9 +3,11 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createConnection, createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { EngineError, EventsGapError, LayerdClient, type EventMessage, type Outage } from '../../src/client/index.ts';
 import type { NewEvent } from '../../src/daemon/events/event.ts';
+import type { Digest } from '../../src/protocol/digest.ts';
 import { Fixture, STORE_ID } from '../daemon/api/fixture.ts';
 import { layerctl, scriptedEngine, stream, temporaryDirectory } from './support.ts';
 
@@ -232,6 +234,36 @@ describe('events of layerd', () => {
     assert.equal(api.events.subscribers, 0);
   });
 
+  const digest: Digest = `sha256:${'b'.repeat(64)}`;
+  const download = (): Promise<void> => {
+    const demand = api.demands.begin({ verb: 'pull', reference: 'redis:7', client: 'ann' });
+    return api.downloads.join({ digest, size: 5_000_000, remaining: 10, kind: 'layer' }, 'docker.io/redis', demand)
+      .done;
+  };
+
+  it('come with progress of transfers where somebody listens to it', async () => {
+    await using client = new LayerdClient({ host: host() });
+    const subscribed = Promise.withResolvers<unknown>();
+    const ended = Promise.withResolvers<unknown>();
+    const states: string[] = [];
+    const events = client.events({
+      onHello: subscribed.resolve,
+      onProgress: (update) => {
+        assert.ok('digest' in update);
+        states.push(update.state);
+        if (update.state === 'done') ended.resolve(undefined);
+      },
+    });
+    const next = events.next();
+    await subscribed.promise;
+    await download();
+    await ended.promise;
+    const [seq] = append();
+    assert.equal((await next).value?.seq, seq);
+    assert.equal(states.at(-1), 'done');
+    await events.return();
+  });
+
   describe('with layerctl', () => {
     const run = (...args: string[]) => layerctl(['-H', host(), 'events', ...args], { now: Date.now() });
     const soon = (): string => String(Date.now() / 1000 + 0.3);
@@ -243,6 +275,27 @@ describe('events of layerd', () => {
       assert.equal((await run('--since', '1h', '--until', soon(), '--format', '{{.Seq}}')).out, `${seq}\n`);
       const { out } = await run('--since', '1h', '--until', soon(), '--format', 'json');
       assert.equal((JSON.parse(out) as EventMessage).seq, seq);
+    });
+
+    it('show transfers with --progress, for people and for programs', async () => {
+      for (const [format, told] of [
+        [[], /^\S+ transfer done b{12} \(5MB\/5MB, from docker.io\/redis, for redis:7\)\n$/],
+        [['--format', 'json'], /^\{"progress":\{"digest":"sha256:b{64}",.*"state":"done".*\}\}\n$/],
+      ] as const) {
+        api.download = (_request, _source, control) => {
+          control.update({ received: 5_000_000 });
+          return Promise.resolve();
+        };
+        const showing = run('--progress', '--until', soon(), ...format);
+        while (api.events.subscribers === 0) await sleep(1);
+        await download();
+        const { out, status } = await showing;
+        assert.equal(status, 0);
+        assert.match(out, told);
+      }
+      const template = await run('--progress', '--format', '{{.Seq}}');
+      assert.deepEqual([template.status, template.out], [2, '']);
+      assert.match(template.err, /--progress is shown without --format, or with --format json/);
     });
 
     it('keep their place in a file and go on from there', async (context) => {
@@ -300,7 +353,7 @@ describe('events of another engine', () => {
     assert.equal((await Array.fromAsync(client.events({ since: '1' }))).length, 1);
     assert.equal(engine.seen[0]?.path, '/events');
     await assert.rejects(client.events({ cursor: 1 }).next(), /is not layerd but scripted, and does not keep a log/);
-    for (const flag of ['--follow', '--cursor-file=/nonexistent/place']) {
+    for (const flag of ['--follow', '--progress', '--cursor-file=/nonexistent/place']) {
       const { status, err } = await layerctl(['-H', engine.host, 'events', flag]);
       assert.equal(status, 1);
       assert.match(err, /is not layerd but scripted, and does not keep a log of events to go on in/);

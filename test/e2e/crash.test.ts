@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { hexOf } from '../../src/protocol/digest.ts';
+import type { DemandReport } from '../../src/protocol/engine.ts';
 import { Daemon, startDaemon } from '../support/daemon.ts';
 import { bulk, image, layer, type TestImage, type TestLayer } from '../support/images.ts';
 import { must, needs, run, scratch } from '../support/process.ts';
@@ -12,6 +14,7 @@ import {
   startStack,
   storeFiles,
   succeeded,
+  until,
   type Stack,
 } from '../support/stack.ts';
 
@@ -73,6 +76,43 @@ describe('a daemon that ends in the middle of a pull', { skip: needs('docker', '
     succeeded(await stack.daemon.docker('pull', stack.ref('halfway:1')));
     succeeded(await stack.daemon.docker('rmi', stack.ref('halfway:1')));
     await assertStoreHolds(stack.daemon.dataRoot, kept);
+  });
+});
+
+describe('a detached pull', { skip: needs('docker-registry') }, () => {
+  it('goes on by itself after kill -9, though who asked is gone, and fetches nothing twice', async () => {
+    await using stack = await startStack();
+    const { daemon, proxy } = stack;
+    const base = await layer([{ name: 'base' }]);
+    const big = await bulk('detached', 3 * MIB);
+    const pushed = await stack.push('detached:1', image({ layers: [base, big] }));
+    proxy.inject({ path: new RegExp(big.digest), stallAfter: MIB, times: 1 });
+    const body = JSON.stringify({ reference: stack.ref('detached:1') });
+    const headers = { 'Content-Type': 'application/json' };
+    const { id } = (await daemon.request('/layerd/pulls', { method: 'POST', headers, body })).json<DemandReport>();
+    // What is on its way into the file when it is killed is lost, and none of it was stored.
+    const ingest = join(daemon.dataRoot, 'ingest', hexOf(big.digest));
+    await until('all that was sent to be in the file', () =>
+      stat(ingest).then(
+        ({ size }) => size === MIB,
+        () => false,
+      ),
+    );
+    const report = async (): Promise<DemandReport> => (await daemon.request(`/layerd/pulls/${id}`)).json();
+    await until('the base to be stored', async () =>
+      (await report()).transfers.some(({ digest, state }) => digest === base.digest && state === 'done'),
+    );
+    await daemon.kill('SIGKILL');
+    await daemon.start();
+    await until('the end of the pull', async () => (await report()).endedAt !== undefined);
+    assert.deepEqual([(await report()).state, (await report()).lastError], ['done', undefined]);
+    const first = proxy.blobRequests(big.digest).map(({ range }) => range);
+    assert.deepEqual(first, [undefined, `bytes=${MIB}-`]);
+    assert.equal(proxy.blobRequests(base.digest).length, 1);
+    await assertStoreHolds(daemon.dataRoot, pushed);
+    // The daemon tells of its own stop, of the pull, then of its end.
+    const events = await daemon.layerctl('events', '--since', '1h', '--until', '0s', '--format', '{{.Action}}');
+    assert.match(succeeded(events), /\npull\npull-end\n/);
   });
 });
 

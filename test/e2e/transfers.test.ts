@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { hexOf, shortId } from '../../src/protocol/digest.ts';
 import type { TransferReport } from '../../src/protocol/engine.ts';
@@ -379,6 +381,43 @@ describe('a limit of bandwidth', { skip: SKIP }, () => {
     );
     await writeFile(daemon.configFile, '{}');
     daemon.process.child.kill('SIGHUP');
+    succeeded(await outcome);
+    await assertStoreHolds(daemon.dataRoot, pushed);
+  });
+});
+
+describe('limits that are changed while the daemon runs', { skip: SKIP }, () => {
+  it('count for what is under way, until a reload sets them anew', async () => {
+    await using stack = await startStack();
+    const { daemon, proxy } = stack;
+    const layers = await Promise.all(['one', 'two', 'three'].map((name) => bulk(`limit ${name}`, MIB)));
+    const pushed = await stack.push('limits:1', image({ layers }));
+    const names = layers.map(({ digest }) => digest);
+    let release = (): void => undefined;
+    const until = new Promise<void>((done) => (release = done));
+    proxy.inject({ path: new RegExp(names.join('|')), stallAfter: 100_000, until, times: 3 });
+    const outcome = daemon.docker('pull', stack.ref('limits:1'));
+    const states = async (): Promise<string[]> =>
+      (await daemon.request('/layerd/transfers'))
+        .json<TransferReport[]>()
+        .filter(({ digest, received }) => names.includes(digest) && received > 0)
+        .map(({ state }) => state);
+    while ((await states()).length < 3) await sleep(5);
+    succeeded(await daemon.layerctl('limits', 'set', '--max-concurrent-downloads-per-registry', `${proxy.host}=1`));
+    assert.deepEqual((await states()).sort(), ['downloading', 'waiting', 'waiting']);
+    daemon.process.child.kill('SIGHUP');
+    // A reload puts back the three that there may be, and those two go on where they were.
+    const limits = async (): Promise<object> => (await daemon.request('/layerd/limits')).json();
+    const initial = { concurrency: 3, registries: {}, bandwidth: [] };
+    while (!isDeepStrictEqual(await limits(), { downloads: initial, uploads: { ...initial, concurrency: 5 } })) {
+      await sleep(5);
+    }
+    await proxy.until(
+      'two to be asked for the rest',
+      (seen) =>
+        names.filter((name) => seen.some(({ path, range }) => path.endsWith(name) && range !== undefined)).length === 2,
+    );
+    release();
     succeeded(await outcome);
     await assertStoreHolds(daemon.dataRoot, pushed);
   });

@@ -36,6 +36,8 @@ export async function complete(words: readonly string[], connect: ConnectTo): Pr
   if (current.startsWith('-')) return flagWords(flags, current);
   if (command === undefined) return isHelp ? subcommands([], current) : subcommands(path, current);
   const given = positionals(flags, before.slice(start));
+  // A command that has others below it takes no arguments of its own.
+  if (command.args.length === 0 && given === 0 && path.length === 1) return subcommands(path, current);
   return offer(argumentAt(command, given)?.completes);
 }
 
@@ -101,7 +103,7 @@ async function candidates(
   if (completes === 'file' || completes === 'directory') return { type: completes };
   const words =
     typeof completes === 'string'
-      ? await namesFrom(await client(), completes === 'image' ? imageNames : transferDigests)
+      ? await namesFrom(await client(), NAMES[completes])
       : completes.map((word) => [word, ''] as const);
   return matching(
     words.map(([word, description]) => [prefix + word, description] as const),
@@ -122,6 +124,13 @@ async function transferDigests(client: LayerdClient, signal: AbortSignal): Promi
   const transfers = await client.transfers({ signal });
   return transfers.map(({ digest, state }) => [shortenId(digest), state] as const);
 }
+
+async function pullIds(client: LayerdClient, signal: AbortSignal): Promise<Names> {
+  const pulls = await client.pulls({ signal });
+  return pulls.map(({ id, reference }) => [id, reference] as const);
+}
+
+const NAMES = { image: imageNames, transfer: transferDigests, pull: pullIds };
 
 /** The daemon's names of something; none when it cannot be asked, since a shell has no place for an error. */
 async function namesFrom(

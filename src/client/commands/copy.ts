@@ -1,15 +1,19 @@
 import { canonicalString, parseReference, withDefaultTag } from '../../protocol/reference.ts';
 import { Interruption } from '../interruption.ts';
 import { Exit, type Run } from './command.ts';
+import { priorityOf } from './priority.ts';
 import { createView, credentialsFor } from './pull.ts';
 
 interface Options {
   readonly platform?: string;
+  readonly priority?: string;
   readonly quiet?: boolean;
 }
 
 /** `layerctl copy`. */
-export const copy: Run<Options> = async (context, [source = '', target = ''], { platform, quiet }) => {
+export const copy: Run<Options> = async (context, [source = '', target = ''], options) => {
+  const { platform, quiet } = options;
+  const priority = priorityOf(options);
   const { client, out, err, signal } = context;
   const name = canonicalString(withDefaultTag(parseReference(target)));
   parseReference(source);
@@ -17,7 +21,7 @@ export const copy: Run<Options> = async (context, [source = '', target = ''], { 
   try {
     const fromAuth = await credentialsFor(context, source);
     const toAuth = await credentialsFor(context, target);
-    const messages = client.copy(source, target, { platform, fromAuth, toAuth, signal });
+    const messages = client.copy(source, target, { platform, priority, fromAuth, toAuth, signal });
     for await (const message of messages) await view?.show(message);
     await view?.end();
   } catch (error) {

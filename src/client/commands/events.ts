@@ -1,3 +1,4 @@
+import type { TransferUpdate } from '../../protocol/engine.ts';
 import type { EventMessage } from '../../protocol/event.ts';
 import { isKind, LayerdError } from '../../protocol/errors.ts';
 import { CursorFile } from '../cursor-file.ts';
@@ -5,6 +6,8 @@ import { parseFilters } from '../filters.ts';
 import { gapText } from '../follow.ts';
 import { DocumentFormat } from '../format/format.ts';
 import { formatNanos } from '../format/time.ts';
+import { stringify } from '../json.ts';
+import { ProgressLines } from '../progress/lines.ts';
 import { toEngineTime } from '../timestamp.ts';
 import { Exit, type Run } from './command.ts';
 
@@ -13,6 +16,7 @@ interface Options {
   readonly filter?: readonly string[];
   readonly follow?: boolean;
   readonly format?: string;
+  readonly progress?: boolean;
   readonly since?: string;
   readonly until?: string;
 }
@@ -24,6 +28,14 @@ const OPTIONAL_FIELDS = ['status', 'id', 'from', 'seq'];
 export const events: Run<Options> = async (context, _args, options) => {
   const { client, out, err, signal } = context;
   const format = options.format === undefined ? undefined : new DocumentFormat(options.format, OPTIONAL_FIELDS);
+  const hasProgress = options.progress === true;
+  if (hasProgress && options.format !== undefined && options.format !== 'json') {
+    throw new LayerdError(
+      'invalid',
+      '--progress is shown without --format, or with --format json: a template is for events',
+    );
+  }
+  const progress = new ProgressLines(context.now);
   const time = (text: string | undefined): string | undefined =>
     text === undefined ? undefined : toEngineTime(text, context.now());
   const since = time(options.since);
@@ -37,7 +49,7 @@ export const events: Run<Options> = async (context, _args, options) => {
     ...(kept === undefined ? { since } : { cursor: kept.seq, store: kept.store }),
     until,
     filters,
-    resumable: isFollowed || file !== undefined,
+    resumable: isFollowed || file !== undefined || hasProgress,
     reconnect: isFollowed,
     onHello: (hello) => {
       store = hello.id;
@@ -45,6 +57,14 @@ export const events: Run<Options> = async (context, _args, options) => {
     },
     onBookmark: (seq) => file?.keep({ store, seq }),
     onGap: (gap) => err.line(`layerctl: ${gapText(gap)}`),
+    ...(hasProgress
+      ? {
+          onProgress: async (update: TransferUpdate): Promise<void> => {
+            const line = format === undefined ? progress.line(update) : stringify({ progress: update });
+            if (line !== undefined) await out.line(line);
+          },
+        }
+      : {}),
     onOutage: async ({ error, failures }) => {
       if (failures === 1) await err.line(`layerctl: ${error.message}; connecting again until it is back`);
     },

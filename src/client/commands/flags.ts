@@ -48,7 +48,10 @@ export function locate(words: readonly string[]): Location {
     if (command === undefined && !(path.length === 0 && Object.hasOwn(PARENTS, word))) break;
     path.push(word);
     index += 1;
-    if (command !== undefined) return { command, path, start: index };
+    const below = [...path, words[index]].join(' ');
+    if (command !== undefined && !COMMANDS.some(({ paths }) => paths.includes(below))) {
+      return { command, path, start: index };
+    }
   }
   return { command: undefined, path, start: index };
 }

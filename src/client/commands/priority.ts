@@ -8,3 +8,7 @@ export function parsePriority(name: string, text: string): number {
   if (Math.abs(value) <= LIMIT) return value;
   throw new LayerdError('invalid', `${name} '${text}': expected a whole number from -${LIMIT} to ${LIMIT}`);
 }
+
+/** The priority of an option of that name. Throws `invalid`. */
+export const priorityOf = ({ priority }: { readonly priority?: string }): number | undefined =>
+  priority === undefined ? undefined : parsePriority('--priority', priority);

@@ -5,11 +5,12 @@ import type { RegistryAuth } from '../engine.ts';
 import { Interruption } from '../interruption.ts';
 import { PlainView, type ProgressView } from '../progress/view.ts';
 import { Exit, type Context, type Run } from './command.ts';
-import { parsePriority } from './priority.ts';
+import { priorityOf } from './priority.ts';
 
 interface Options {
   readonly allPlatforms?: boolean;
   readonly allTags?: boolean;
+  readonly detach?: boolean;
   readonly platform?: string;
   readonly priority?: string;
   readonly quiet?: boolean;
@@ -26,7 +27,14 @@ export const pull: Run<Options> = async (context, [name = ''], options) => {
     throw new LayerdError('invalid', '--all-platforms and --platform exclude each other');
   }
   const reference = options.allTags === true ? parsed : withDefaultTag(parsed);
-  const priority = options.priority === undefined ? undefined : parsePriority('--priority', options.priority);
+  const priority = priorityOf(options);
+  if (options.detach === true) {
+    if (options.allTags === true) throw new LayerdError('invalid', '--detach and --all-tags exclude each other');
+    const auth = await credentialsFor(context, name);
+    const { allPlatforms, platform } = options;
+    await out.line((await client.pullDetached(name, { allPlatforms, platform, priority, auth, signal })).id);
+    return Exit.ok;
+  }
   const isQuiet = options.quiet === true;
   if (!isQuiet && reference !== parsed) await out.line(`Using default tag: ${reference.tag ?? ''}`);
   const view = isQuiet ? undefined : await createView(context);

@@ -3,11 +3,13 @@ import type { ProgressMessage } from '../../protocol/progress.ts';
 import { canonicalName, canonicalString, parseReference, withDefaultTag } from '../../protocol/reference.ts';
 import { Interruption } from '../interruption.ts';
 import { Exit, type Context, type Run } from './command.ts';
+import { priorityOf } from './priority.ts';
 import { createView, credentialsFor } from './pull.ts';
 
 interface Options {
   readonly allTags?: boolean;
   readonly platform?: string;
+  readonly priority?: string;
   readonly quiet?: boolean;
 }
 
@@ -16,6 +18,7 @@ export const push: Run<Options> = async (context, [name = ''], options) => {
   const { client, out, err, signal } = context;
   const parsed = parseReference(name);
   const { allTags, platform, quiet } = options;
+  const priority = priorityOf(options);
   if (allTags === true && (parsed.tag !== undefined || parsed.digest !== undefined)) {
     throw new LayerdError('invalid', 'with --all-tags the name must have neither a tag nor a digest');
   }
@@ -25,7 +28,7 @@ export const push: Run<Options> = async (context, [name = ''], options) => {
   const notes: string[] = [];
   try {
     const auth = await credentialsFor(context, name);
-    for await (const message of client.push(name, { allTags, platform, auth, signal })) {
+    for await (const message of client.push(name, { allTags, platform, priority, auth, signal })) {
       notes.push(...notesOf(message));
       await view?.show(message);
     }

@@ -23,6 +23,14 @@ const DIGEST: ArgumentSpec = {
   variadic: true,
   completes: 'transfer',
 };
+const PRIORITY: OptionSpec = {
+  flags: '--priority <NUMBER>',
+  description: 'From -100 to 100: what waits goes after what has more. Default 0',
+  completes: ['10', '-10'],
+};
+const PULL: ArgumentSpec = { name: 'ID', description: 'Its identifier', variadic: true, completes: 'pull' };
+const BANDWIDTH =
+  'Bytes a second: 20m, REGISTRY=5m, 2m@08:00-18:00; in place of all rules of before; none for no limit';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
@@ -46,15 +54,15 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--all-platforms', description: 'Pull every platform of the image' },
       { flags: '-a, --all-tags', description: 'Pull every tag of the repository' },
       {
+        flags: '-d, --detach',
+        description: 'Print an identifier and leave; the pull goes on, over restarts of the daemon too',
+      },
+      {
         flags: '--platform <PLATFORM>',
         description: 'Pull for another platform than the daemon’s: os[/arch[/variant]]',
         completes: PLATFORMS,
       },
-      {
-        flags: '--priority <NUMBER>',
-        description: 'From -100 to 100: what waits goes after what has more. Default 0',
-        completes: ['10', '-10'],
-      },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the image pulled' },
     ],
     examples: [
@@ -62,6 +70,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl pull registry.example.com:5000/team/app@sha256:…', 'exactly that manifest'],
       ['layerctl pull --platform linux/arm64 debian:12', 'for another platform'],
       ['layerctl pull --priority 10 redis:7', 'before the others that wait'],
+      ['layerctl pulls wait $(layerctl pull --detach redis:7)', 'detached, and waited for later'],
       ['layerctl pull --all-platforms debian:12', 'for all of them, to save or push the whole image'],
     ],
     load: async () => (await import('./pull.ts')).pull,
@@ -82,6 +91,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'Push only that platform, as an image of its own: os/arch[/variant]',
         completes: PLATFORMS,
       },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the image pushed' },
     ],
     examples: [
@@ -418,6 +428,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'Copy only that platform, as an image of its own: os/arch[/variant]',
         completes: PLATFORMS,
       },
+      PRIORITY,
       { flags: '-q, --quiet', description: 'Print nothing but the name of the copy' },
     ],
     examples: [
@@ -529,6 +540,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       },
       { flags: '--follow', description: 'Connect again when the daemon restarts or the connection breaks' },
       { flags: '--format <FORMAT>', description: "'json', or a template by field", completes: ['json'] },
+      { flags: '--progress', description: 'Show how transfers get on, too; without --format, or with json' },
       { flags: '--since <TIME>', description: 'Begin with events from then on' },
       { flags: '--until <TIME>', description: 'End there' },
     ],
@@ -536,6 +548,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['layerctl events --filter type=image', 'what happens to images'],
       ['layerctl events --since 1h --until 0s', 'the last hour, and end'],
       ['layerctl events --follow --cursor-file place --format json', 'every event once, also over restarts'],
+      ['layerctl events --follow --progress', 'transfers as well'],
       ["layerctl events --format '{{.Seq}} {{.Action}} {{.Actor.ID}}'", 'fields for scripts'],
     ],
     load: async () => (await import('./events.ts')).events,
@@ -591,6 +604,105 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [],
     examples: [['layerctl transfer cancel 5f70bf18a086', 'the same pull goes on from there']],
     load: async () => (await import('./transfers.ts')).cancel,
+  },
+  {
+    paths: ['pulls', 'pulls ls'],
+    group: DAEMON,
+    summary: 'Show the pulls, pushes and copies under way, and steer them',
+    description:
+      'Shows the pulls, pushes and copies under way, whoever asked for them. A detached pull (layerctl pull --detach) goes on ' +
+      'though nobody waits for it; how it ended is kept for 24 hours.',
+    args: [],
+    options: [{ flags: '-a, --all', description: 'Show detached pulls that have ended, too' }, FORMAT_LIST],
+    examples: [
+      ['layerctl pulls', 'what is under way'],
+      ["layerctl pulls --all --format '{{.ID}} {{.State}} {{.Error}}'", 'how detached pulls ended, for scripts'],
+    ],
+    load: async () => (await import('./pulls.ts')).pulls,
+  },
+  {
+    paths: ['pulls inspect'],
+    group: DAEMON,
+    summary: 'Show pulls, pushes or copies, with their transfers, as JSON',
+    args: [PULL],
+    options: [FORMAT_DOCUMENT],
+    examples: [["layerctl pulls inspect -f '{{.state}}' 4f2a", 'one field']],
+    load: async () => (await import('./pulls.ts')).inspectPulls,
+  },
+  {
+    paths: ['pulls wait'],
+    group: DAEMON,
+    summary: 'Wait for detached pulls to end, and print how: done, failed or cancelled',
+    description: 'Exits with 0 when all are done, and with 1 when one is not.',
+    args: [PULL],
+    options: [],
+    examples: [['layerctl pulls wait 4f2a0c9b7d11', 'until it has ended']],
+    load: async () => (await import('./pulls.ts')).waitForPulls,
+  },
+  {
+    paths: ['pulls priority'],
+    group: DAEMON,
+    summary: 'Let what pulls, pushes and copies wait for go before others, or after them',
+    args: [{ name: 'PRIORITY', description: 'From -100 to 100; 0 is usual' }, PULL],
+    options: [],
+    examples: [['layerctl pulls priority 10 4f2a0c9b7d11', 'before what is usual']],
+    load: async () => (await import('./pulls.ts')).prioritizePulls,
+  },
+  {
+    paths: ['pulls cancel'],
+    group: DAEMON,
+    summary: 'Cancel pulls, pushes and copies; transfers that others want go on',
+    args: [PULL],
+    options: [],
+    examples: [['layerctl pulls cancel 4f2a0c9b7d11', 'what has arrived is kept for the same pull']],
+    load: async () => (await import('./pulls.ts')).cancelPulls,
+  },
+  {
+    paths: ['limits', 'limits ls'],
+    group: DAEMON,
+    summary: 'Show how many blobs may be transferred at once, and how fast',
+    description:
+      'Shows the limits in force: how many blobs are downloaded and uploaded at once, in all and of a registry, and with which ' +
+      'bandwidth.',
+    args: [],
+    options: [FORMAT_LIST],
+    examples: [
+      ['layerctl limits', 'all of them'],
+      ['layerctl limits --format json', 'for scripts'],
+    ],
+    load: async () => (await import('./limits.ts')).limits,
+  },
+  {
+    paths: ['limits set'],
+    group: DAEMON,
+    summary: 'Limit transfers otherwise, at once and for what is under way too',
+    description:
+      'Changes the limits that are named, and shows all. They hold until the daemon starts or reads its configuration again. ' +
+      'Downloads beyond a lower limit wait for another turn and go on where they are; uploads keep their places until they end.',
+    args: [],
+    options: [
+      { flags: '--download-bandwidth <RULE>', description: BANDWIDTH, repeatable: true, completes: ['none'] },
+      { flags: '--max-concurrent-downloads <N>', description: 'Blobs that are downloaded at once' },
+      {
+        flags: '--max-concurrent-downloads-per-registry <RULE>',
+        description: 'Of those, blobs from one registry: REGISTRY=N, or N for each; none takes a limit away',
+        repeatable: true,
+      },
+      { flags: '--max-concurrent-uploads <N>', description: 'Blobs that are uploaded at once' },
+      {
+        flags: '--max-concurrent-uploads-per-registry <RULE>',
+        description: 'Of those, blobs to one registry, in the same form',
+        repeatable: true,
+      },
+      { flags: '--upload-bandwidth <RULE>', description: BANDWIDTH, repeatable: true, completes: ['none'] },
+    ],
+    examples: [
+      ['layerctl limits set --max-concurrent-downloads 1', 'one at a time'],
+      ['layerctl limits set --max-concurrent-downloads-per-registry registry.example.com=2', 'two from that registry'],
+      ['layerctl limits set --download-bandwidth 20m --download-bandwidth 2m@08:00-18:00', 'less while people work'],
+      ['layerctl limits set --download-bandwidth none', 'no limit'],
+    ],
+    load: async () => (await import('./limits.ts')).setLimits,
   },
   {
     paths: ['df', 'system df'],

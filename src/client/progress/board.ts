@@ -23,15 +23,15 @@ export class TransferBoard {
 
   update(update: TransferUpdate): void {
     if ('missed' in update) return;
-    const key = keyOf(update);
-    if (['done', 'failed', 'cancelled'].includes(update.state)) this.#transfers.delete(key);
+    const key = transferKey(update);
+    if (hasEnded(update)) this.#transfers.delete(key);
     else this.#transfers.set(key, update);
   }
 
   /** Selects one so many lines further down. */
   move(by: number): void {
     const keys = [...this.#transfers.keys()];
-    const at = this.selected === undefined ? 0 : keys.indexOf(keyOf(this.selected));
+    const at = this.selected === undefined ? 0 : keys.indexOf(transferKey(this.selected));
     this.#selected = keys[Math.min(Math.max(at + by, 0), keys.length - 1)] ?? '';
   }
 
@@ -58,8 +58,13 @@ export class TransferBoard {
   }
 }
 
-const keyOf = ({ direction, repository, digest }: TransferReport): string =>
+/** What tells a transfer from all others of a daemon. */
+export const transferKey = ({ direction, repository, digest }: TransferReport): string =>
   direction === 'upload' ? `${repository}@${digest}` : digest;
+
+/** Whether it is told of for the last time. */
+export const hasEnded = ({ state }: TransferReport): boolean =>
+  state === 'done' || state === 'failed' || state === 'cancelled';
 
 function totalOf(transfers: readonly TransferReport[]): string {
   const rate = (direction: TransferReport['direction']): string =>

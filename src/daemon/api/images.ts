@@ -4,20 +4,14 @@ import { parseFilters, type Filters } from '../images/filters.ts';
 import { IMAGE_FILTERS, PRUNE_FILTERS } from '../images/image-filter.ts';
 import { SEARCH_FILTERS } from '../images/search.ts';
 import type { PushRequest } from '../images/push.ts';
-import {
-  familiarName,
-  parseImageAndTag,
-  parseReference,
-  splitSearchTerm,
-  type Reference,
-} from '../../protocol/reference.ts';
+import { parseImageAndTag, parseReference, splitSearchTerm, type Reference } from '../../protocol/reference.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { historyItem, imageInspect, imageSummary } from './compat.ts';
 import { wishOf } from './client.ts';
 import { credentialsOf, pushCredentials } from './credentials.ts';
 import { discardBody } from './guard.ts';
 import { importImage } from './import.ts';
-import { imageName } from './names.ts';
+import { imageName, refuseReserved } from './names.ts';
 import { flag, integer, named, platform, platforms, tagged } from './parameters.ts';
 import type { ApiParts, PullRequest } from './parts.ts';
 import { streamed } from './streamed.ts';
@@ -170,9 +164,6 @@ function newName({ query }: Call): Reference {
   return tagged(reference, query);
 }
 
-/** A name that means "no image" in a Dockerfile, so that it can be the name of none. */
-const RESERVED = 'scratch';
-
 function pullRequest(call: Call): PullRequest {
   const { query, version } = call;
   const image = query.get('fromImage') ?? '';
@@ -185,8 +176,7 @@ function pullRequest(call: Call): PullRequest {
       'conflicting options: fromImage pulls an image, fromSrc imports one; give one of them',
     );
   }
-  const reference = parseImageAndTag(image, query.get('tag') ?? '');
-  if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
+  const reference = refuseReserved(parseImageAndTag(image, query.get('tag') ?? ''));
   const specifier = version < Since.pullPlatform ? '' : (query.get('platform') ?? '');
   const allPlatforms = flag(query, 'all-platforms');
   if (allPlatforms && specifier !== '') {

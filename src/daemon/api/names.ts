@@ -1,8 +1,12 @@
 import { LayerdError } from '../../protocol/errors.ts';
+import { familiarName, type Reference } from '../../protocol/reference.ts';
 import { quote } from './parameters.ts';
 
 /** Longer than any reference: a repository of 255 characters, a tag of 128, a digest. In characters. */
 const MAX_NAME_LENGTH = 1024;
+
+/** A name that means "no image" in a Dockerfile, so that it can be the name of none. */
+const RESERVED = 'scratch';
 
 /**
  * The image name in a path. It has slashes of its own, sent as they are or percent-encoded. What no image can be called
@@ -23,4 +27,10 @@ export function imageName(parameter: string | string[] | undefined): string {
       `invalid image name ${quote(name)}: expected a reference such as redis:7 or an image ID`,
     );
   return name;
+}
+
+/** The reference of an image to pull. Throws `forbidden` for the name that no image has. */
+export function refuseReserved(reference: Reference): Reference {
+  if (familiarName(reference) === RESERVED) throw new LayerdError('forbidden', `'${RESERVED}' is a reserved name`);
+  return reference;
 }

@@ -57,12 +57,12 @@ export function tagged(reference: Reference, query: URLSearchParams): Reference 
   return tag === '' ? reference : named('tag', () => withTag(reference, tag));
 }
 
-/** What the body makes of a parameter; an error says which parameter it was. */
-export function named<T>(name: string, body: () => T): T {
+/** What the body makes of a parameter, or of a field of a body; an error says which one it was. */
+export function named<T>(name: string, body: () => T, what: 'parameter' | 'field' = 'parameter'): T {
   try {
     return body();
   } catch (error) {
     if (!(error instanceof LayerdError)) throw error;
-    throw new LayerdError(error.kind, `parameter ${name}: ${error.message}`, { cause: error });
+    throw new LayerdError(error.kind, `${what} ${name}: ${error.message}`, { cause: error });
   }
 }

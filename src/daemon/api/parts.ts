@@ -17,6 +17,7 @@ import type { EventLog } from '../events/log.ts';
 import type { Health } from '../health/health.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
+import type { DetachedPulls } from '../images/detached.ts';
 import type { Filters } from '../images/filters.ts';
 import type { CopyRequest } from '../images/copy.ts';
 import type { HistoryStep } from '../images/history.ts';
@@ -32,6 +33,7 @@ import type { Usage } from '../images/usage.ts';
 import type { VerifyRequest } from '../images/verify.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import type { Tracer } from '../tracing/tracer.ts';
+import type { TransferLimits } from '../transfers/limits.ts';
 import type { Transfers } from '../transfers/transfers.ts';
 import type { Wish } from './client.ts';
 import type { SubscribedLog } from './subscriptions/subscription.ts';
@@ -46,6 +48,12 @@ export interface ApiParts {
   readonly images: ImageOperations;
   readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
   readonly transfers: TransferOperations;
+  readonly detached: Pick<DetachedPulls, 'platform' | 'begin' | 'ended' | 'find' | 'watch'>;
+  readonly limits: {
+    get(): TransferLimits;
+    /** `changed`: the new value of each field that is another one, for the event. */
+    change(limits: TransferLimits, changed: Readonly<Record<string, string>>): void;
+  };
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
   /** By the names of their endpoints. */
@@ -70,7 +78,7 @@ export interface ApiParts {
 /** What is under way between the daemon and registries: listed, watched and steered. */
 export type TransferOperations = Pick<
   Transfers,
-  'list' | 'watch' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
+  'list' | 'watch' | 'progress' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
 >;
 
 /** The daemon's log. */

@@ -15,6 +15,8 @@ import { metricsRoutes } from './metrics.ts';
 import type { ApiParts } from './parts.ts';
 import type { Handler } from './listeners.ts';
 import { subscriptionRoutes } from './subscriptions/routes.ts';
+import { pullRoutes } from './pulls.ts';
+import { limitRoutes } from './limits.ts';
 import { transferRoutes } from './transfers.ts';
 import { Upgrades } from './upgrades.ts';
 import { systemRoutes } from './system.ts';
@@ -49,6 +51,8 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(distributionRoutes(parts));
   app.use(layerdRoutes(parts));
   app.use(transferRoutes(parts));
+  app.use(pullRoutes(parts));
+  app.use(limitRoutes(parts));
   app.use(definitionRoutes());
   app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {

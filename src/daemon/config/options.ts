@@ -55,7 +55,7 @@ const optional = <T>(type: value.ValueType<T>): value.ValueType<T | undefined> =
 const none = () => undefined;
 
 /** Upper bounds that catch a slip of the finger; no host gains from more. */
-const MAX_CONCURRENCY = 1000;
+export const MAX_CONCURRENCY = 1000;
 const MAX_ATTEMPTS = 100;
 const MAX_SHUTDOWN_SECONDS = 24 * 60 * 60;
 const MAX_EVENTS = 100_000_000;
@@ -241,6 +241,28 @@ export const options = {
     help: 'Blobs that are uploaded at once, over all pushes.',
     standard: () => 5,
     example: 5,
+  }),
+  maxDownloadsPerRegistry: option<readonly value.RegistryConcurrency[]>({
+    flag: '--max-concurrent-downloads-per-registry',
+    key: 'max-concurrent-downloads-per-registry',
+    type: value.listOf(value.registryConcurrency(MAX_CONCURRENCY)),
+    reloadable: true,
+    heading: 'Transfers',
+    help: 'Of those, blobs from one registry: 2 for each, or registry.example.com=2. May be repeated.',
+    standard: () => [],
+    standardText: 'no limit',
+    example: ['registry.example.com=2'],
+  }),
+  maxUploadsPerRegistry: option<readonly value.RegistryConcurrency[]>({
+    flag: '--max-concurrent-uploads-per-registry',
+    key: 'max-concurrent-uploads-per-registry',
+    type: value.listOf(value.registryConcurrency(MAX_CONCURRENCY)),
+    reloadable: true,
+    heading: 'Transfers',
+    help: 'Of those, blobs to one registry, in the same form.',
+    standard: () => [],
+    standardText: 'no limit',
+    example: ['registry.example.com=2'],
   }),
   maxDownloadAttempts: option<number>({
     flag: '--max-download-attempts',

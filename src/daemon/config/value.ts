@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { isAbsolute, normalize, resolve } from 'node:path';
 import { messageOf } from '../../protocol/errors.ts';
+import { parseServerAddress } from '../../protocol/reference.ts';
 import { parseDuration } from '../../protocol/time.ts';
 import { parseHost, type Host } from './host.ts';
 
@@ -143,6 +144,35 @@ export const size: ValueType<number> = text('size', (value) => {
   return bytes;
 });
 
+/** A registry by its host; Docker Hub by any name that it goes by. */
+export const registry = text('host[:port]', (value) => {
+  if (value === '' || value.includes('/'))
+    throw new Error('must be the host of a registry, such as registry.example.com:5000');
+  try {
+    return parseServerAddress(value);
+  } catch {
+    throw new Error('must be the host of a registry, such as registry.example.com:5000');
+  }
+});
+
+/** How many transfers there may be of a registry at once. */
+export interface RegistryConcurrency {
+  /** Without it, each one that is not named. */
+  readonly registry?: string | undefined;
+  readonly count: number;
+}
+
+/** `[REGISTRY=]N`. */
+export const registryConcurrency = (maximum: number): ValueType<RegistryConcurrency> =>
+  text('[registry=]n', (value) => {
+    const [, host, count = ''] = /^(?:([^=\s]+)=)?(\d{1,9})$/.exec(value) ?? [];
+    const number = count === '' ? NaN : Number(count);
+    if (!(number >= 1 && number <= maximum)) {
+      throw new Error(`must be like 2 or registry.example.com=2, with a whole number from 1 to ${maximum}`);
+    }
+    return { registry: host === undefined ? undefined : registry.check(host), count: number };
+  });
+
 /** How many bytes a second may be moved: for all registries or one, always or at a time of day. */
 export interface BandwidthLimit {
   readonly registry?: string | undefined;
@@ -153,11 +183,12 @@ export interface BandwidthLimit {
 
 /** `[REGISTRY=]RATE[@HH:MM-HH:MM]`, the rate in bytes a second, with a unit as a size has. */
 export const bandwidth = text<BandwidthLimit>('[registry=]rate[@time]', (value) => {
-  const [, registry, rate = '', from, to] = /^(?:([^=@\s]+)=)?([^=@]+)(?:@(\d\d:\d\d)-(\d\d:\d\d))?$/.exec(value) ?? [];
+  const [, name, rate = '', from, to] = /^(?:([^=@\s]+)=)?([^=@]+)(?:@(\d\d:\d\d)-(\d\d:\d\d))?$/.exec(value) ?? [];
   if (rate === '') throw new Error('must be like 20m, registry.example.com=5m or 2m@08:00-18:00');
   const bytesPerSecond = size.check(rate);
+  const host = name === undefined ? undefined : registry.check(name);
   const time = from === undefined || to === undefined ? undefined : { from: minutes(from), to: minutes(to) };
-  return { registry, bytesPerSecond, time };
+  return { registry: host, bytesPerSecond, time };
 });
 
 /** A span of the day, in minutes since midnight; an end before the begin is on the next day. */
@@ -166,6 +197,17 @@ export const dayTime = text<{ readonly from: number; readonly to: number }>('tim
   if (from === undefined || to === undefined) throw new Error('must be a time of day such as 01:00-05:00');
   return { from: minutes(from), to: minutes(to) };
 });
+
+/** A rule as {@link bandwidth} takes it. */
+export function formatBandwidth({ registry, bytesPerSecond, time }: BandwidthLimit): string {
+  const unit = ['t', 'g', 'm', 'k'].find((each) => bytesPerSecond % (UNITS[each] ?? NaN) === 0) ?? '';
+  const rate = `${bytesPerSecond / (UNITS[unit] ?? 1)}${unit}`;
+  const at = time === undefined ? '' : `@${clock(time.from)}-${clock(time.to)}`;
+  return `${registry === undefined ? '' : `${registry}=`}${rate}${at}`;
+}
+
+const clock = (minutes: number): string =>
+  [Math.floor(minutes / 60), minutes % 60].map((part) => String(part).padStart(2, '0')).join(':');
 
 function minutes(time: string): number {
   const [hour = NaN, minute = NaN] = time.split(':').map(Number);

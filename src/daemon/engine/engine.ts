@@ -124,6 +124,14 @@ export class Engine {
       metrics,
       images: verbs.images,
       transfers: movers.steered,
+      detached: verbs.detached,
+      limits: {
+        get: () => movers.limits.current,
+        change: (limits, changed) => {
+          movers.limits.current = limits;
+          this.#tell('limit', changed);
+        },
+      },
       events,
       storeId: this.#id,
       registries: {
@@ -157,6 +165,7 @@ export class Engine {
    */
   reconcile(): void {
     this.#tell('start');
+    this.#verbs.detached.resume();
     this.#disorder = 'the disk and the metadata are being brought together after the start';
     this.#reconciling = this.#reconcile().then(
       () => {
@@ -183,7 +192,10 @@ export class Engine {
     this.#verbs.restorer.stop();
     this.#tell('stop');
     this.#stores.events.close();
+    // Before the transfers end, which would be the end of these too.
+    const detached = this.#verbs.detached.stop();
     await this.#movers.interrupt();
+    await detached;
   }
 
   /** Lets go of everything, once no request is under way any more. */
@@ -197,8 +209,8 @@ export class Engine {
   }
 
   /** Tells of the daemon itself. On a full disk it starts and stops all the same. */
-  #tell(action: 'start' | 'reload' | 'stop'): void {
-    const attributes = { name: hostname(), version: this.#version };
+  #tell(action: 'start' | 'reload' | 'limit' | 'stop', more: Readonly<Record<string, string>> = {}): void {
+    const attributes = { name: hostname(), version: this.#version, ...more };
     try {
       this.#stores.events.append({ type: 'daemon', action, actor: this.#id, attributes });
     } catch (error) {

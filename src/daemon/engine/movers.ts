@@ -11,8 +11,9 @@ import type { Tracer } from '../tracing/tracer.ts';
 import { Bandwidth } from '../transfers/bandwidth.ts';
 import { Demands } from '../transfers/demand.ts';
 import { TransferQueue, type TransferObserver, type TransferRequest } from '../transfers/queue.ts';
+import { Limits } from '../transfers/limits.ts';
 import { Transfers } from '../transfers/transfers.ts';
-import { registryOptions } from './settings.ts';
+import { registryOptions, transferLimits } from './settings.ts';
 import type { Stores } from './stores.ts';
 
 /** Layers of archives that are unpacked at once. */
@@ -34,12 +35,12 @@ export class Movers {
   readonly uploads: UploadQueue;
   readonly demands = new Demands();
   readonly steered: Transfers;
+  readonly limits: Limits;
   readonly fetcher: Fetcher;
   /** Of pulls. */
   readonly unpacker: Unpacker;
   /** Of its own: a client that stops sending its archive halfway must not hold up any pull. */
   readonly loadUnpacker = new Unpacker({ concurrency: LOADED_AT_ONCE });
-  readonly #bandwidth: { readonly download: Bandwidth; readonly upload: Bandwidth };
   readonly #version: string;
   #config: Config;
 
@@ -52,12 +53,9 @@ export class Movers {
       tracer,
     });
     this.unpacker = new Unpacker({ concurrency: config.maxConcurrentDownloads });
-    this.#bandwidth = {
-      download: new Bandwidth(config.downloadBandwidth),
-      upload: new Bandwidth(config.uploadBandwidth),
-    };
+    const bandwidth = { downloads: new Bandwidth([]), uploads: new Bandwidth([]) };
     const downloader = new Downloader({
-      bandwidth: this.#bandwidth.download,
+      bandwidth: bandwidth.downloads,
       registries: this.registries,
       maxAttempts: () => this.#config.maxDownloadAttempts,
       logger: log,
@@ -66,6 +64,7 @@ export class Movers {
     this.downloads = new TransferQueue<BlobSource>({
       concurrency: config.maxConcurrentDownloads,
       direction: 'download',
+      isResumable: true,
       work: (request, source, control) => this.fetcher.fetch(request, source, control),
       repositoryOf: (_request, { repository }) => canonicalName(repository),
       observer: transferObserver(metrics, 'download', (_request, { repository }: BlobSource) => repository.registry),
@@ -76,7 +75,7 @@ export class Movers {
       content,
       registries: this.registries,
       downloader,
-      bandwidth: this.#bandwidth.upload,
+      bandwidth: bandwidth.uploads,
       downloads: this.downloads,
     });
     this.uploads = new TransferQueue({
@@ -88,17 +87,20 @@ export class Movers {
       observer: transferObserver(metrics, 'upload', ({ repository }: UploadRequest) => repository.registry),
       tracer,
     });
+    this.limits = new Limits(transferLimits(config), (limits) => {
+      this.downloads.concurrency = limits.downloads;
+      this.uploads.concurrency = limits.uploads;
+      this.unpacker.concurrency = limits.downloads.total;
+      bandwidth.downloads.rules = limits.downloads.bandwidth;
+      bandwidth.uploads.rules = limits.uploads.bandwidth;
+    });
     this.steered = new Transfers({ queues: [this.downloads, this.uploads], demands: this.demands });
   }
 
   /** Takes another configuration on, for what is under way too. */
   set config(config: Config) {
     this.#config = config;
-    this.downloads.concurrency = config.maxConcurrentDownloads;
-    this.uploads.concurrency = config.maxConcurrentUploads;
-    this.#bandwidth.download.rules = config.downloadBandwidth;
-    this.#bandwidth.upload.rules = config.uploadBandwidth;
-    this.unpacker.concurrency = config.maxConcurrentDownloads;
+    this.limits.current = transferLimits(config);
     this.registries.reconfigure(registryOptions(config, this.#version));
   }
 

@@ -3,6 +3,8 @@ import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
 import type { ScrubSettings } from '../images/scrub.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
+import type { TransferLimits } from '../transfers/limits.ts';
+import { ANY_REGISTRY } from '../transfers/queue.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 
@@ -15,6 +17,25 @@ export function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Con
 export function scrubSettings({ scrubInterval, scrubRate, scrubHours }: Config): ScrubSettings {
   return { interval: scrubInterval, rate: scrubRate, hours: scrubHours };
 }
+
+/** The limits of transfers. */
+export function transferLimits(config: Config): TransferLimits {
+  return {
+    downloads: {
+      total: config.maxConcurrentDownloads,
+      registries: byRegistry(config.maxDownloadsPerRegistry),
+      bandwidth: config.downloadBandwidth,
+    },
+    uploads: {
+      total: config.maxConcurrentUploads,
+      registries: byRegistry(config.maxUploadsPerRegistry),
+      bandwidth: config.uploadBandwidth,
+    },
+  };
+}
+
+const byRegistry = (limits: Config['maxDownloadsPerRegistry']): Record<string, number> =>
+  Object.fromEntries(limits.map(({ registry = ANY_REGISTRY, count }) => [registry, count]));
 
 /** How registries are spoken to. */
 export function registryOptions(config: Config, version: string): RegistryOptions {

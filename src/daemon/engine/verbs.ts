@@ -4,6 +4,7 @@ import { Checksums } from '../content/checksum.ts';
 import { unpackStored } from '../images/archive/intake.ts';
 import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
+import { DetachedPulls } from '../images/detached.ts';
 import { RemoteImages } from '../images/distribution.ts';
 import { Images } from '../images/images.ts';
 import { Importer } from '../images/import.ts';
@@ -42,6 +43,7 @@ export class Verbs {
   readonly restorer: Restorer;
   readonly scrubber: Scrubber;
   readonly #checksums: readonly Checksums[];
+  readonly detached: DetachedPulls;
   readonly #loader: Loader;
   readonly #importer: Importer;
 
@@ -120,6 +122,14 @@ export class Verbs {
       host,
       observe: (...operation) => metrics.operated(...operation),
       tracer,
+    });
+    this.detached = new DetachedPulls({
+      db,
+      events,
+      demands,
+      host,
+      log,
+      pull: (request) => this.images.pull({ ...request, all: false }, () => undefined),
     });
   }
 

@@ -11,6 +11,7 @@ import type {
 } from '../../protocol/engine.ts';
 import { isKind, LayerdError, type ErrorKind } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
+import type { Demand } from '../transfers/demand.ts';
 import type { Credentials, Registries, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations, Attestor } from './attestations.ts';
 import type { Copier, CopyRequest } from './copy.ts';
@@ -169,6 +170,7 @@ export class Images {
       readonly credentials: Credentials | undefined;
       readonly client: string;
       readonly priority: number | undefined;
+      readonly demand?: Demand | undefined;
       readonly signal: AbortSignal;
     },
     progress: ProgressSink,
@@ -183,6 +185,7 @@ export class Images {
           credentials: request.credentials,
           client: request.client,
           priority: request.priority,
+          demand: request.demand,
           signal: request.signal,
         },
         progress,

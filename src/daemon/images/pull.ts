@@ -79,6 +79,8 @@ export interface PullRequest {
   readonly client: string;
   /** From -100 to 100, default 0; a higher one waits less. */
   readonly priority?: number | undefined;
+  /** On whose behalf, where that began before and goes on after; without it, it begins and ends with the pull. */
+  readonly demand?: Demand | undefined;
   /** Aborted when the client goes away. What has arrived by then stays, and the same pull resumes it. */
   readonly signal: AbortSignal;
 }
@@ -96,11 +98,12 @@ export class Puller {
     const { reference, allTags, client, priority } = request;
     const shown = allTags === true ? familiarName(reference) : familiarString(withDefaultTag(reference));
     try {
-      const updated = await this.#parts.demands.during(
-        { verb: 'pull', reference: shown, client, priority },
-        request.signal,
-        (demand, signal) => this.#pull({ ...request, signal }, demand, progress),
-      );
+      const work = (demand: Demand, signal: AbortSignal): Promise<boolean> =>
+        this.#pull({ ...request, signal }, demand, progress);
+      const updated =
+        request.demand === undefined
+          ? await this.#parts.demands.during({ verb: 'pull', reference: shown, client, priority }, request.signal, work)
+          : await request.demand.during(request.signal, work);
       progress({ status: `Status: ${updated ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
     } catch (error) {
       this.#parts.log.info('a pull failed', { reference: shown, reason: messageOf(error) });

@@ -7,7 +7,6 @@ import type { Database } from '../metadata/database.ts';
 import { storageError } from '../metadata/storage-error.ts';
 import type { Delivery, Registries, Repository, RequestOptions } from '../registry/registry.ts';
 import type { Bandwidth } from '../transfers/bandwidth.ts';
-import type { Candidate } from '../transfers/line.ts';
 import type { TransferControl, TransferQueue, TransferRequest } from '../transfers/queue.ts';
 import { otherSize, type BlobSource, type Downloader } from './download.ts';
 import { Relay } from './relay.ts';
@@ -49,7 +48,7 @@ export interface UploaderParts {
   readonly downloader: Downloader;
   readonly bandwidth: Bandwidth;
   /** The queue of downloads, whose limit counts for what is passed on from one registry to another, too. */
-  readonly downloads: { occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> };
+  readonly downloads: Pick<TransferQueue<BlobSource>, 'occupy'>;
 }
 
 /** The work of an upload: brings one blob into a repository, with as few bytes as it takes. */
@@ -91,7 +90,7 @@ export class Uploader {
         const relay = new Relay(downloader, request, from, { signal, avoid, served });
         const open = async function* (offset: number): AsyncGenerator<Uint8Array, void, undefined> {
           // Not before, since what is there or can be mounted is not downloaded.
-          place ??= downloads.occupy(control.candidate, signal);
+          place ??= downloads.occupy(control.candidate, from.repository.registry, signal);
           await place;
           yield* relay.open(offset);
         };

@@ -126,5 +126,15 @@ export const migrations: readonly string[] = [
   ALTER TABLE layer ADD COLUMN damage TEXT;
   ALTER TABLE layer ADD COLUMN verified_at INTEGER;
   ALTER TABLE layer ADD COLUMN image_digest TEXT;
+`,
+  `
+  -- Pulls that go on though nobody waits for them, and how they ended. state: running, done, failed or cancelled.
+  -- authenticated: whether it was given credentials, which are never here. size, received: bytes at its end.
+  CREATE TABLE detached_pull (
+    id TEXT PRIMARY KEY, reference TEXT NOT NULL, platform TEXT, all_platforms INTEGER NOT NULL, priority INTEGER NOT NULL,
+    client TEXT NOT NULL, since INTEGER NOT NULL, authenticated INTEGER NOT NULL, state TEXT NOT NULL, error TEXT,
+    ended_at INTEGER, size INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX detached_pull_by_state ON detached_pull (state, ended_at);
   `,
 ];

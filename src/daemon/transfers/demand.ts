@@ -20,6 +20,15 @@ export interface NewDemand {
   readonly client: string;
   /** Default 0. */
   readonly priority?: number | undefined;
+  /** Of one that goes on after a restart. */
+  readonly id?: string;
+  readonly since?: string;
+}
+
+/** Is told what becomes of a detached demand, before it does: what is thrown keeps it from that. */
+export interface DemandKeeper {
+  cancelled(message: string): void;
+  prioritized(priority: number): void;
 }
 
 /** A transfer, as far as a demand looks at it. */
@@ -32,23 +41,40 @@ interface DemandedTransfer {
  * is understood, gathers the transfers that it joins, and *ends* with the request.
  */
 export class Demand implements Disposable {
-  readonly id = randomUUID().replaceAll('-', '').slice(0, ID_LENGTH);
+  readonly id: string;
   readonly verb: DemandReport['verb'];
   readonly reference: string;
   readonly client: string;
-  readonly since = new Date().toISOString();
-  /** Order among what waits. */
-  priority: number;
+  readonly since: string;
+  /** Why it waits to be tried again; undefined while it does not. */
+  setback: string | undefined;
+  readonly #keeper: DemandKeeper | undefined;
+  #priority: number;
   readonly #transfers = new Map<string, DemandedTransfer>();
   readonly #end: (demand: Demand) => void;
   readonly #abort = new AbortController();
 
-  constructor({ verb, reference, client, priority = 0 }: NewDemand, end: (demand: Demand) => void) {
+  /** `keeper`: of one that is detached. */
+  constructor(demand: NewDemand, end: (demand: Demand) => void, keeper?: DemandKeeper) {
+    const { verb, reference, client, priority = 0, id, since } = demand;
+    this.id = id ?? randomUUID().replaceAll('-', '').slice(0, ID_LENGTH);
+    this.since = since ?? new Date().toISOString();
     this.verb = verb;
     this.reference = reference;
     this.client = client;
-    this.priority = priority;
+    this.#priority = priority;
     this.#end = end;
+    this.#keeper = keeper;
+  }
+
+  /** Order among what waits. */
+  get priority(): number {
+    return this.#priority;
+  }
+
+  prioritize(priority: number): void {
+    this.#keeper?.prioritized(priority);
+    this.#priority = priority;
   }
 
   /** Aborted when somebody cancels it. */
@@ -59,6 +85,7 @@ export class Demand implements Disposable {
   /** Ends it for whoever waits for it. What has arrived stays for a resume. */
   cancel(): void {
     const message = `the ${this.verb} of ${this.reference} was cancelled through the API; the same ${this.verb} resumes it`;
+    this.#keeper?.cancelled(message);
     this.#abort.abort(new LayerdError('cancelled', message));
   }
 
@@ -67,8 +94,21 @@ export class Demand implements Disposable {
     this.#transfers.set(key, transfer);
   }
 
+  /**
+   * Does work for it. The work's signal is aborted when the given one is, or when somebody cancels it, which is what is
+   * thrown then.
+   */
+  async during<T>(signal: AbortSignal, work: (demand: Demand, signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      return await work(this, AbortSignal.any([signal, this.signal]));
+    } catch (error) {
+      this.signal.throwIfAborted();
+      throw error;
+    }
+  }
+
   report(): DemandReport {
-    const { id, verb, reference, client, since, priority } = this;
+    const { id, verb, reference, client, since, priority, setback } = this;
     const transfers = [...this.#transfers.values()].map((transfer) => transfer.report());
     const sum = (of: (report: TransferReport) => number): number =>
       transfers.reduce((total, report) => total + of(report), 0);
@@ -80,6 +120,9 @@ export class Demand implements Disposable {
       client,
       since,
       priority,
+      detached: this.#keeper !== undefined,
+      state: setback === undefined ? 'running' : 'retrying',
+      ...(setback === undefined ? {} : { lastError: setback }),
       size,
       received,
       rate,
@@ -97,27 +140,19 @@ export class Demand implements Disposable {
 export class Demands {
   readonly #demands = new Map<string, Demand>();
 
-  /**
-   * Does the work of one, which is under way as long. The work's signal is aborted when the given one is, or when somebody
-   * cancels it, which is what is thrown then.
-   */
+  /** Does the work of one, which is under way as long; as {@link Demand.during}. */
   async during<T>(
     demand: NewDemand,
     signal: AbortSignal,
     work: (demand: Demand, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     using begun = this.begin(demand);
-    try {
-      return await work(begun, AbortSignal.any([signal, begun.signal]));
-    } catch (error) {
-      begun.signal.throwIfAborted();
-      throw error;
-    }
+    return await begun.during(signal, work);
   }
 
-  /** Begins one; to be disposed of when it has ended. */
-  begin(demand: NewDemand): Demand {
-    const begun = new Demand(demand, ({ id }) => this.#demands.delete(id));
+  /** Begins one; to be disposed of when it has ended. `keeper`: of one that is detached. */
+  begin(demand: NewDemand, keeper?: DemandKeeper): Demand {
+    const begun = new Demand(demand, ({ id }) => this.#demands.delete(id), keeper);
     this.#demands.set(begun.id, begun);
     return begun;
   }

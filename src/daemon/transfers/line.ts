@@ -15,12 +15,24 @@ export interface Candidate {
   readonly isSmall: boolean;
   /** On whose behalf; at least one. */
   readonly clients: readonly string[];
+  /** Registries of which any one will do. Without one no registry's limit holds it up. */
+  readonly registries: readonly string[];
+  /** Told the registry on whose account it has a place; undefined where there is none. */
+  granted?(registry: string | undefined): void;
 }
 
 interface Entry {
   readonly id: string | undefined;
   readonly run: RunFunction;
   readonly candidate: Candidate;
+}
+
+/** What a line needs of the queue that it is the order of. */
+export interface LineParts {
+  /** How many of a registry may have a place at once. */
+  limitOf(registry: string): number;
+  /** Called when what waits may have become able to go, though nobody was added and the queue has seen no end. */
+  poke(): void;
 }
 
 /** What a client has of the queue. */
@@ -32,15 +44,24 @@ interface Share {
 
 /**
  * The order of a queue (p-queue's `queueClass`): by priority; then what is small; then whose client has the fewest places, or
- * was given one the longest ago, so that nobody's hundred pulls hold up somebody else's one; then as they came.
+ * was given one the longest ago, so that nobody's hundred pulls hold up somebody else's one; then as they came. What would
+ * take its registry beyond its limit is passed over, and holds up nobody.
  */
 export class WaitingLine {
   readonly #entries: Entry[] = [];
   readonly #shares = new Map<string, Share>();
+  /** Places by registry. */
+  readonly #places = new Map<string, number>();
+  readonly #parts: LineParts;
   #turns = 0;
 
+  constructor(parts: LineParts) {
+    this.#parts = parts;
+  }
+
+  /** 0 where none of them may go now: p-queue takes one whenever there are any. */
   get size(): number {
-    return this.#entries.length;
+    return this.#entries.some(({ candidate }) => this.#mayGo(candidate)) ? this.#entries.length : 0;
   }
 
   enqueue(run: RunFunction, { candidate, id }: Partial<LineOptions> = {}): void {
@@ -49,12 +70,16 @@ export class WaitingLine {
   }
 
   dequeue(): RunFunction | undefined {
-    let best = 0;
-    for (let index = 1; index < this.#entries.length; index += 1) {
-      if (this.#goesBefore(this.#entries[index], this.#entries[best])) best = index;
-    }
+    let best = -1;
+    this.#entries.forEach((entry, index) => {
+      if (this.#goesBefore(entry, this.#entries[best]) && this.#mayGo(entry.candidate)) best = index;
+    });
+    if (best === -1) return undefined;
     const [entry] = this.#entries.splice(best, 1);
     if (entry === undefined) return undefined;
+    const registry = entry.candidate.registries.find((each) => this.#hasRoom(each));
+    if (registry !== undefined) this.#places.set(registry, this.#placesOf(registry) + 1);
+    entry.candidate.granted?.(registry);
     // Held to those who wanted it then: who joins or leaves later must not unbalance the account.
     const clients = [...new Set(entry.candidate.clients)];
     this.#turns += 1;
@@ -67,6 +92,7 @@ export class WaitingLine {
         return await entry.run();
       } finally {
         for (const client of clients) this.#left(client);
+        if (registry !== undefined) this.#free(registry);
       }
     };
   }
@@ -86,8 +112,27 @@ export class WaitingLine {
     throw new TypeError('a candidate says its own priority');
   }
 
-  #goesBefore(one: Entry | undefined, other: Entry | undefined): boolean {
-    if (one === undefined || other === undefined) return one !== undefined;
+  #mayGo({ registries }: Candidate): boolean {
+    return registries.length === 0 || registries.some((registry) => this.#hasRoom(registry));
+  }
+
+  #hasRoom(registry: string): boolean {
+    return this.#placesOf(registry) < this.#parts.limitOf(registry);
+  }
+
+  #placesOf(registry: string): number {
+    return this.#places.get(registry) ?? 0;
+  }
+
+  #free(registry: string): void {
+    const left = this.#placesOf(registry) - 1;
+    if (left === 0) this.#places.delete(registry);
+    else this.#places.set(registry, left);
+    this.#parts.poke();
+  }
+
+  #goesBefore(one: Entry, other: Entry | undefined): boolean {
+    if (other === undefined) return true;
     const [a, b] = [one.candidate, other.candidate];
     if (a.priority !== b.priority) return a.priority > b.priority;
     if (a.isSmall !== b.isSmall) return a.isSmall;

@@ -4,6 +4,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { TransferReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import { noTracer, type Tracer } from '../tracing/tracer.ts';
+import { splitCanonicalName } from '../../protocol/reference.ts';
 import { secondsLeft, type Demand } from './demand.ts';
 import type { Interest } from './interest.ts';
 import { WaitingLine, type Candidate, type LineOptions } from './line.ts';
@@ -63,7 +64,19 @@ export interface QueueOptions<Source, Request extends TransferRequest, Result> {
   readonly keyOf?: (request: Request) => string;
   readonly observer?: TransferObserver<Source, Request>;
   readonly tracer?: Tracer;
+  /** Whether one that is stopped goes on where it was, so that it can be made to wait when a limit is lowered. */
+  readonly isResumable?: boolean;
 }
+
+/** How many layers may be under way at once. */
+export interface Concurrency {
+  readonly total: number;
+  /** Of a registry, by its host; those that are not named share what {@link ANY_REGISTRY} says, each by itself. */
+  readonly registries: Readonly<Record<string, number>>;
+}
+
+/** In {@link Concurrency}, each registry that is not named. */
+export const ANY_REGISTRY = '*';
 
 /** A transfer as those see it who watch or steer it. */
 export interface VisibleTransfer {
@@ -104,20 +117,26 @@ export class TransferQueue<
 > implements VisibleQueue {
   readonly #options: QueueOptions<Source, Request, Result>;
   readonly #lanes: { readonly bulk: Lane; readonly document: Lane };
+  #registryLimits: Concurrency['registries'] = {};
   readonly #transfers = new Map<string, Transfer<Source, Request, Result>>();
   readonly #listeners = new Set<(transfer: VisibleTransfer) => void>();
 
   constructor(options: QueueOptions<Source, Request, Result>) {
     this.#options = options;
     this.#lanes = {
-      bulk: new PQueue({ concurrency: options.concurrency, queueClass: WaitingLine }),
-      document: new PQueue({ concurrency: DOCUMENT_LANE, queueClass: WaitingLine }),
+      bulk: lane(options.concurrency, (registry) => this.#limitOf(registry)),
+      document: lane(DOCUMENT_LANE, () => Infinity),
     };
   }
 
-  /** How many layers may be under way at once. Takes effect as running ones end. */
-  set concurrency(value: number) {
-    this.#lanes.bulk.concurrency = value;
+  /**
+   * Takes other limits on. What is beyond them and can go on later where it is now waits for another turn, the least urgent
+   * first and the youngest of those; anything else has its place until it ends.
+   */
+  set concurrency({ total, registries }: Concurrency) {
+    this.#registryLimits = registries;
+    this.#lanes.bulk.concurrency = total;
+    if (this.#options.isResumable === true) this.#send(total);
   }
 
   /** How many transfers wait for their turn or are paused, and how many have it. */
@@ -136,7 +155,12 @@ export class TransferQueue<
   ): Interest<Result> {
     const key = this.#options.keyOf?.(request) ?? request.digest;
     const present = this.#transfers.get(key);
-    if (present !== undefined && !present.stopped) return present.join(source, demand, observe);
+    if (present !== undefined && !present.stopped) {
+      const interest = present.join(source, demand, observe);
+      // It may be had from a registry that is not at its limit now.
+      poke(this.#lanes.bulk);
+      return interest;
+    }
     const transfer: Transfer<Source, Request, Result> = new Transfer({
       request,
       key: `${this.#options.direction} ${key}`,
@@ -163,16 +187,32 @@ export class TransferQueue<
 
   /**
    * Takes a place under the limit, on the candidate's behalf, for the movement of a blob that is no transfer of this
-   * queue's. Call the result to give it back. Rejects with the signal's reason while it waits.
+   * queue's, from or to the registry. Call the result to give it back. Rejects with the signal's reason while it waits.
    */
-  async occupy(candidate: Candidate, signal: AbortSignal): Promise<() => void> {
+  async occupy(
+    candidate: Pick<Candidate, 'priority' | 'isSmall' | 'clients'>,
+    registry: string,
+    signal: AbortSignal,
+  ): Promise<() => void> {
     const taken = Promise.withResolvers<undefined>();
     const left = Promise.withResolvers<undefined>();
     const occupied = async (): Promise<void> => {
       taken.resolve(undefined);
       await left.promise;
     };
-    this.#lanes.bulk.add(occupied, { signal, candidate }).catch(taken.reject);
+    const standIn: Candidate = {
+      registries: [registry],
+      get priority() {
+        return candidate.priority;
+      },
+      get isSmall() {
+        return candidate.isSmall;
+      },
+      get clients() {
+        return candidate.clients;
+      },
+    };
+    this.#lanes.bulk.add(occupied, { signal, candidate: standIn }).catch(taken.reject);
     await taken.promise;
     return () => left.resolve(undefined);
   }
@@ -192,6 +232,27 @@ export class TransferQueue<
     if (transfer.stopped) this.#forget(key, transfer);
   }
 
+  #limitOf(registry: string): number {
+    return this.#registryLimits[registry] ?? this.#registryLimits[ANY_REGISTRY] ?? Infinity;
+  }
+
+  /** Sends back into the line what is beyond the limits. */
+  #send(total: number): void {
+    const kept = new Map<string, number>();
+    let all = 0;
+    const running = [...this.#transfers.values()].filter((transfer) => transfer.holdsPlace);
+    // A stable sort, of what is in the order in which it was asked for.
+    for (const transfer of running.sort((a, b) => b.priority - a.priority)) {
+      const registry = transfer.registry ?? '';
+      const count = (kept.get(registry) ?? 0) + 1;
+      if (transfer.isMoving && (all >= total || count > this.#limitOf(registry))) transfer.sendBack();
+      else {
+        kept.set(registry, count);
+        all += 1;
+      }
+    }
+  }
+
   /** Only its own entry: once stopped, another transfer of the same may have taken its place. */
   #forget(key: string, transfer: Transfer<Source, Request, Result>): void {
     if (this.#transfers.get(key) === transfer) this.#transfers.delete(key);
@@ -199,6 +260,24 @@ export class TransferQueue<
 }
 
 type Lane = PQueue<WaitingLine, LineOptions>;
+
+function lane(concurrency: number, limitOf: (registry: string) => number): Lane {
+  const made: Lane = new PQueue({
+    concurrency,
+    queueClass: class extends WaitingLine {
+      constructor() {
+        super({ limitOf, poke: () => poke(made) });
+      }
+    },
+  });
+  return made;
+}
+
+/** Has a lane look for what may go now: setting its limit is how p-queue is told to. */
+function poke(lane: Lane): void {
+  const { concurrency } = lane;
+  lane.concurrency = concurrency;
+}
 
 interface Party<Source, Result> {
   readonly source: Source;
@@ -244,6 +323,11 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
   #isStopped = false;
   /** Whether it waits in the queue, or has a place there. */
   #isQueued = false;
+  /** Whether it gives its place back, to wait for another turn. */
+  #isSentBack = false;
+  #hasTurn = false;
+  /** On whose account it has its place. */
+  #registry: string | undefined;
   #attempt: AbortController | undefined;
   /** The source in use. */
   #source: Source | undefined;
@@ -287,6 +371,21 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
 
   get clients(): readonly string[] {
     return [...this.#parties].map(({ demand }) => demand.client);
+  }
+
+  /** Those that it can still be had from, or is to go to. */
+  get registries(): readonly string[] {
+    if (this.isDocument) return [];
+    return [...new Set(this.#hopeful.map((party) => this.#registryOf(party)))];
+  }
+
+  /** Whether it has a place among the layers under way, and means to keep it. */
+  get holdsPlace(): boolean {
+    return this.#hasTurn && !this.isDocument && !this.stopped && !this.#paused && !this.#isSentBack;
+  }
+
+  get registry(): string | undefined {
+    return this.#registry;
   }
 
   get isMoving(): boolean {
@@ -389,6 +488,18 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     if (!this.#isQueued) this.#begin();
   }
 
+  granted(registry: string | undefined): void {
+    this.#registry = registry;
+  }
+
+  /** Has it wait for another turn, as if it had just come. What has arrived stays. */
+  sendBack(): void {
+    if (this.#paused || this.stopped || !this.#hasTurn) return;
+    this.#isSentBack = true;
+    this.#attempt?.abort(new LayerdError('cancelled', `the transfer of ${this.digest} gives its place back`));
+    this.#update({ state: 'waiting' });
+  }
+
   async cancel(): Promise<void> {
     const names = [...new Set([...this.#parties].map(({ demand }) => demand.reference))].join(', ');
     const what = `the ${this.direction} of ${this.digest}`;
@@ -409,16 +520,25 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     if (!this.stopped && !this.#paused) this.#update({ state: 'downloading' });
     this.#startedAt ??= performance.now();
     const before = this.wound;
-    this.#running = this.#run(before);
+    this.#hasTurn = true;
+    this.#running = this.#run(before).finally(() => (this.#hasTurn = false));
     return this.#running;
   }
 
   async #run(before: Promise<void>): Promise<void> {
     await before;
-    while (!this.stopped && !this.#paused) {
-      const party = [...this.#parties].find((candidate) => candidate.failure === undefined);
-      if (party === undefined) {
+    while (!this.stopped && !this.#paused && !this.#isSentBack) {
+      const hopeful = this.#hopeful;
+      const [first] = hopeful;
+      if (first === undefined) {
         this.#fail();
+        return;
+      }
+      const granted = this.#registry;
+      const party = granted === undefined ? first : hopeful.find((each) => this.#registryOf(each) === granted);
+      if (party === undefined) {
+        // Its place counts for a registry that nobody is left to ask with.
+        this.sendBack();
         return;
       }
       this.#source = party.source;
@@ -448,9 +568,19 @@ class Transfer<Source, Request extends TransferRequest, Result> implements Visib
     }
   }
 
+  /** Those whose source has not failed. */
+  get #hopeful(): Party<Source, Result>[] {
+    return [...this.#parties].filter(({ failure }) => failure === undefined);
+  }
+
+  #registryOf({ source }: Party<Source, Result>): string {
+    return splitCanonicalName(this.#parts.options.repositoryOf(this.#parts.request, source)).registry;
+  }
+
   #begin(): void {
     this.#isBegun = true;
     this.#isQueued = true;
+    this.#isSentBack = false;
     void this.#parts.enqueue().then(() => {
       this.#isQueued = false;
       // Resumed after its work had ended and before its place was given back.

@@ -3,6 +3,7 @@ import type { DemandReport, TransferReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Demands } from './demand.ts';
 import type { VisibleQueue, VisibleTransfer } from './queue.ts';
+import { Reports } from './reports.ts';
 import { Watch, type Changes } from './watch.ts';
 
 /** What is changed of transfers; what is left out stays. */
@@ -15,11 +16,13 @@ export interface Steering {
 export class Transfers {
   readonly #queues: readonly VisibleQueue[];
   readonly #demands: Demands;
+  readonly #reports: Reports;
   readonly #closed = new AbortController();
 
   constructor(parts: { queues: readonly VisibleQueue[]; demands: Demands }) {
     this.#queues = parts.queues;
     this.#demands = parts.demands;
+    this.#reports = new Reports(parts.queues);
   }
 
   list(): TransferReport[] {
@@ -28,7 +31,12 @@ export class Transfers {
 
   /** All transfers as they are, then what changes, until the signal is aborted or the daemon stops. */
   watch(signal: AbortSignal): AsyncGenerator<Changes, void, undefined> {
-    return new Watch(this.#queues).changes(AbortSignal.any([signal, this.#closed.signal]));
+    return this.progress().changes(AbortSignal.any([signal, this.#closed.signal]));
+  }
+
+  /** A reader of all transfers as they are, then of what changes. */
+  progress(): Watch {
+    return new Watch(this.#reports);
   }
 
   /**
@@ -60,7 +68,7 @@ export class Transfers {
   /** @throws LayerdError of kind not-found */
   prioritizePull(id: string, priority: number): DemandReport {
     const demand = this.#demands.find(id);
-    demand.priority = priority;
+    demand.prioritize(priority);
     return demand.report();
   }
 

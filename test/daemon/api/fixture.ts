@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { Application } from 'express';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Handler } from '../../../src/daemon/api/listeners.ts';
@@ -13,6 +14,7 @@ import { EventLog } from '../../../src/daemon/events/log.ts';
 import { ping } from '../../../src/daemon/health/checks.ts';
 import { Health } from '../../../src/daemon/health/health.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
+import { DetachedPulls } from '../../../src/daemon/images/detached.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
@@ -27,6 +29,7 @@ import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
+import { Limits } from '../../../src/daemon/transfers/limits.ts';
 import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
 import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
@@ -98,6 +101,23 @@ export class Fixture implements AsyncDisposable {
   });
   download: TransferWork<string> = () => Promise.resolve();
   readonly transfers = new Transfers({ queues: [this.downloads], demands: this.demands });
+  readonly detached = new DetachedPulls({
+    db: this.store.db,
+    events: this.events,
+    demands: this.demands,
+    host: AMD64,
+    log: { error: () => undefined },
+    pull: (request) => this.remote.pull({ ...request, all: false }, () => undefined),
+    // For ever, until it is woken.
+    pause: (_milliseconds, signal) => sleep(2 ** 31 - 1, undefined, { signal }),
+  });
+  readonly limits = new Limits(
+    {
+      downloads: { total: 3, registries: {}, bandwidth: [] },
+      uploads: { total: 5, registries: { 'registry.example.com': 2 }, bandwidth: [{ bytesPerSecond: 5 * 1024 ** 2 }] },
+    },
+    ({ downloads }) => (this.downloads.concurrency = downloads),
+  );
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
   readonly metrics = new DaemonMetrics({
@@ -138,6 +158,7 @@ export class Fixture implements AsyncDisposable {
       server.closeAllConnections();
       await closed;
     }
+    await this.detached.stop();
     await this.archives.close();
     this.store[Symbol.dispose]();
     rmSync(this.#directory, { recursive: true });
@@ -232,6 +253,14 @@ export class Fixture implements AsyncDisposable {
       images: this.images,
       events,
       transfers: this.transfers,
+      detached: this.detached,
+      limits: {
+        get: () => this.limits.current,
+        change: (limits, attributes) => {
+          this.limits.current = limits;
+          events.append({ type: 'daemon', action: 'limit', actor: STORE_ID, attributes });
+        },
+      },
       storeId: STORE_ID,
       system: new SystemInfo({
         version: '1.2.3',

@@ -10,9 +10,13 @@ import { Subscription } from '../../../src/daemon/api/subscriptions/subscription
 import { textFrame } from '../../../src/daemon/api/subscriptions/websocket.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
 import type { NewEvent } from '../../../src/daemon/events/event.ts';
+import type { TransferControl } from '../../../src/daemon/transfers/queue.ts';
+import type { Digest } from '../../../src/protocol/digest.ts';
+import type { TransferReport } from '../../../src/protocol/engine.ts';
 import { LIMITS } from '../events/limits.ts';
 import { Fixture as Store } from '../images/fixture.ts';
 import { Fixture, STORE_ID } from './fixture.ts';
+import { Definition } from './own.ts';
 
 type Frame = Record<string, unknown>;
 
@@ -49,8 +53,12 @@ class Client {
 describe('GET /layerd/events', () => {
   let api: Fixture;
   const clients: Client[] = [];
+  const runs = new Map<Digest, (run: { update: TransferControl['update']; end: () => void }) => void>();
+  const definition = new Definition();
   beforeEach(async () => {
     api = await Fixture.start();
+    api.download = ({ digest }, _source, control) =>
+      new Promise((end) => runs.get(digest)?.({ update: (status) => control.update(status), end: () => end() }));
   });
   afterEach(async () => {
     for (const { socket } of clients.splice(0)) socket.terminate();
@@ -59,6 +67,17 @@ describe('GET /layerd/events', () => {
 
   const append = (event: Partial<NewEvent> = {}): void =>
     api.events.append({ type: 'image', action: 'pull', actor: 'redis:7', attributes: { name: 'redis' }, ...event });
+
+  /** A transfer that lasts until it is ended. `begun`: once its turn has come. */
+  function transfer(number: number) {
+    const digest: Digest = `sha256:${number.toString(16).padStart(64, '0')}`;
+    const begun = new Promise<{ update: TransferControl['update']; end: () => void }>((resolve) => {
+      runs.set(digest, resolve);
+    });
+    const demand = api.demands.begin({ verb: 'pull', reference: 'redis:7', client: 'ann' });
+    const wanted = { digest, size: 10, remaining: 10, kind: 'layer' } as const;
+    return { begun, done: api.downloads.join(wanted, 'docker.io/library/redis', demand).done };
+  }
 
   function open(query = ''): Client {
     const client = new Client(new WebSocket(`ws+unix://${api.socket}:/v1.56/layerd/events${query}`));
@@ -228,7 +247,6 @@ describe('GET /layerd/events', () => {
       ['/layerd/events?until=never', 400, /parameter until/],
       ['/layerd/events?since=2&until=1', 400, /since "2" cannot be after until "1"/],
       ['/layerd/events?filters=x', 400, /not JSON/],
-      ['/layerd/events?progress=1', 501, /progress of transfers is not served/],
       ['/v1.99/layerd/events', 400, /client version 1\.99 is too new/],
       ['/nothing', 404, /page not found/],
       ['/containers/x/attach/ws', 501, /does not serve containers/],
@@ -239,6 +257,56 @@ describe('GET /layerd/events', () => {
         assert.match(said, message);
       });
     }
+
+    it('tells progress where that is asked for, in frames without a place', async () => {
+      const [told, untold] = [open('?progress=1'), open()];
+      await Promise.all([told.first(1), untold.first(1)]);
+      const { begun, done } = transfer(1);
+      const { update, end } = await begun;
+      update({ received: 5 });
+      append();
+      end();
+      await done;
+      const states = (frames: Frame[]): unknown[] =>
+        frames.flatMap(({ progress }) => (progress === undefined ? [] : [(progress as TransferReport).state]));
+      for (let count = 1; states(told.frames).at(-1) !== 'done'; count += 1) await told.first(count);
+      const frames = told.frames.filter((frame) => 'progress' in frame);
+      for (const frame of frames) {
+        definition.checkSchema('EventsFrame', frame);
+        assert.equal('seq' in frame, false);
+      }
+      assert.equal((frames.at(-1)?.['progress'] as TransferReport).received, 5);
+      assert.deepEqual(
+        told.frames.flatMap(({ seq }) => (seq === undefined ? [] : [seq])),
+        [1],
+      );
+      assert.deepEqual(await untold.events(1), [1]);
+      assert.deepEqual(states(untold.frames), []);
+    });
+
+    it('tells who does not read only the latest of transfers, and holds none of what was before', async () => {
+      const client = open('?progress=1');
+      await client.first(1);
+      client.socket.pause();
+      const total = 2000;
+      for (let number = 0; number < total; number += 1) transfer(number);
+      const digests = api.transfers.list().map(({ digest }) => digest);
+      const before = process.memoryUsage().arrayBuffers;
+      for (let priority = 1; priority <= 20; priority += 1) {
+        for (const digest of digests) api.transfers.steer(digest, { priority });
+        await sleep(10);
+      }
+      // 20 MB were it told of every change.
+      assert.ok(process.memoryUsage().arrayBuffers - before < 2_000_000);
+      client.socket.resume();
+      const latest = new Map<string, TransferReport>();
+      while (latest.size < total || [...latest.values()].some(({ priority }) => priority < 20)) {
+        await client.first(1);
+        for (const { progress } of client.frames.splice(0)) {
+          if (progress !== undefined) latest.set((progress as TransferReport).digest, progress as TransferReport);
+        }
+      }
+    });
 
     it('is refused to web pages over tcp', async () => {
       const url = `${api.url.replace('http', 'ws')}/layerd/events`;
@@ -330,6 +398,15 @@ describe('GET /layerd/events', () => {
       assert.match(await text(odd), /header Last-Event-ID/);
     });
 
+    it('names progress, which has no ID', async () => {
+      const response = await listen('?progress=1');
+      const { begun } = transfer(1);
+      (await begun).update({ received: 5 });
+      append();
+      const said = await until(response, /"received":5,.*\n\n/);
+      assert.match(said, /\n\nevent: progress\ndata: \{"progress":\{"digest":"sha256:0{63}1",.*\}\n\n/);
+    });
+
     it('ends when the daemon stops', async () => {
       const response = await listen();
       setTimeout(() => api.events.close(), 20);
@@ -343,7 +420,7 @@ describe('a subscription', () => {
     using store = new Store();
     const log = new EventLog({ db: store.db, limits: LIMITS });
     for (let count = 0; count < 600; count += 1) log.append({ type: 'image', action: 'pull', actor: 'a' });
-    const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push' }, 30);
+    const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push' }, { idle: 30 });
     const abort = new AbortController();
     const deliveries = subscription.deliveries(abort.signal);
     assert.deepEqual((await deliveries.next()).value, { kind: 'bookmark', seq: 600 });

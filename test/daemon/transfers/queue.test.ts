@@ -59,7 +59,7 @@ describe('the transfer queue', () => {
     for (const digit of ['a', 'b', 'c', 'd', 'e']) queue.join(request(digit), 'one', demand);
     await turn();
     assert.equal(runs.length, 2);
-    queue.concurrency = 4;
+    queue.concurrency = { total: 4, registries: {} };
     await turn();
     assert.equal(runs.length, 4);
     runs[0]?.end();
@@ -193,13 +193,13 @@ describe('the transfer queue', () => {
   it('lets other movements of blobs take places under its limit', async () => {
     const { queue, runs } = controlled(2);
     const { signal } = new AbortController();
-    const leave = await queue.occupy(CANDIDATE, signal);
+    const leave = await queue.occupy(CANDIDATE, 'localhost:5000', signal);
     for (const digit of ['a', 'b']) queue.join(request(digit), 'one', demand);
     await turn();
     assert.equal(runs.length, 1);
     const given = new AbortController();
-    const waiting = queue.occupy(CANDIDATE, given.signal);
-    const next = queue.occupy(CANDIDATE, signal);
+    const waiting = queue.occupy(CANDIDATE, 'localhost:5000', given.signal);
+    const next = queue.occupy(CANDIDATE, 'localhost:5000', signal);
     given.abort(new LayerdError('cancelled', 'no longer wanted'));
     await assert.rejects(waiting, { message: 'no longer wanted' });
     leave();
@@ -210,6 +210,127 @@ describe('the transfer queue', () => {
     runs[1]?.end();
     await turn();
     await queue.close();
+  });
+
+  describe('with limits of registries', () => {
+    /** A source is a repository here. */
+    function limited(total: number, registries: Record<string, number>) {
+      const runs: { name: string; source: string; control: TransferControl; end: (error?: Error) => void }[] = [];
+      const queue = new TransferQueue<string>({
+        direction: 'download',
+        repositoryOf: (_request, source) => source,
+        isResumable: true,
+        concurrency: total,
+        work: (wanted, source, control) =>
+          new Promise((resolve, reject) => {
+            const run = {
+              name: wanted.digest.slice(-1),
+              source,
+              control,
+              end: (error?: Error) => {
+                const at = runs.indexOf(run);
+                if (at !== -1) runs.splice(at, 1);
+                if (error === undefined) resolve();
+                else reject(error);
+              },
+            };
+            control.signal.addEventListener('abort', () => setImmediate(() => run.end(new Error('aborted'))));
+            runs.push(run);
+          }),
+      });
+      queue.concurrency = { total, registries };
+      return { queue, runs, running: () => runs.map(({ name }) => name).join('') };
+    }
+
+    it('has no more of a registry under way than its limit, and that holds up nobody else', async () => {
+      const { queue, runs, running } = limited(4, { 'one.example': 1, '*': 2 });
+      for (const digit of ['a', 'b', 'c']) queue.join(request(digit), 'one.example/x', demand);
+      for (const digit of ['d', 'e', 'f']) queue.join(request(digit), 'two.example/x', demand);
+      queue.join(request('1'), 'three.example/x', demand);
+      queue.join(request('2', { kind: 'document' }), 'one.example/x', demand);
+      await turn();
+      assert.equal(running(), 'ade12');
+      runs[0]?.end();
+      await turn();
+      assert.equal(running(), 'de12b');
+      runs.find(({ name }) => name === 'e')?.end();
+      await turn();
+      assert.equal(running(), 'd12bf');
+      await queue.close();
+    });
+
+    it('takes other limits on at once, in either direction, and loses nothing', async () => {
+      const { queue, runs, running } = limited(3, { 'one.example': 3 });
+      const first = queue.join(request('a'), 'one.example/x', demand);
+      const urgent = demands.begin({ verb: 'pull', reference: 'some:2', client: 'someone', priority: 1 });
+      queue.join(request('b'), 'one.example/x', urgent);
+      queue.join(request('c'), 'one.example/x', demand);
+      queue.join(request('d'), 'two.example/x', demand);
+      await turn();
+      assert.equal(running(), 'abc');
+      runs[2]?.control.update({ received: 5 });
+      queue.concurrency = { total: 3, registries: { 'one.example': 1 } };
+      await turn();
+      await turn();
+      assert.equal(running(), 'bd');
+      assert.deepEqual(
+        queue.transfers().map((transfer) => transfer.report().state),
+        ['waiting', 'downloading', 'waiting', 'downloading'],
+      );
+      assert.equal(queue.transfers()[2]?.report().received, 5);
+      queue.concurrency = { total: 1, registries: {} };
+      await turn();
+      await turn();
+      assert.equal(running(), 'b');
+      queue.concurrency = { total: 4, registries: {} };
+      await turn();
+      assert.deepEqual(runs.map(({ name }) => name).sort(), ['a', 'b', 'c', 'd']);
+      for (const run of [...runs]) run.end();
+      await first.done;
+      await queue.close();
+    });
+
+    it('fetches from whichever registry has room, and counts for the one that it goes on with', async () => {
+      const { queue, runs, running } = limited(4, { '*': 1 });
+      queue.join(request('a'), 'one.example/x', demand);
+      queue.join(request('b'), 'one.example/x', demand);
+      await turn();
+      assert.equal(running(), 'a');
+      // Somebody who would have it from elsewhere.
+      const both = queue.join(request('b'), 'two.example/x', demand);
+      await turn();
+      assert.deepEqual(
+        runs.map(({ source }) => source),
+        ['one.example/x', 'two.example/x'],
+      );
+      queue.join(request('c'), 'two.example/x', demand);
+      await turn();
+      assert.equal(running(), 'ab');
+      // It can be had from the first alone now, which is at its limit.
+      runs[1]?.end(new Error('gone'));
+      await turn();
+      assert.equal(running(), 'ac');
+      runs[0]?.end();
+      await turn();
+      assert.deepEqual(
+        runs.map(({ name, source }) => name + source),
+        ['ctwo.example/x', 'bone.example/x'],
+      );
+      runs[1]?.end();
+      await both.done;
+      await queue.close();
+    });
+
+    it('leaves those alone that could not go on where they are', async () => {
+      const { queue, runs } = controlled(3);
+      for (const digit of ['a', 'b', 'c']) queue.join(request(digit), 'one', demand);
+      await turn();
+      queue.concurrency = { total: 1, registries: {} };
+      await turn();
+      assert.ok(runs.every(({ control }) => !control.signal.aborted));
+      for (const run of runs) run.end();
+      await queue.close();
+    });
   });
 
   it('works on the account of the party whose source it uses, whoever made room', async () => {

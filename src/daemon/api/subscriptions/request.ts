@@ -2,14 +2,14 @@ import { LayerdError } from '../../../protocol/errors.ts';
 import { parseFilters } from '../../images/filters.ts';
 import type { EventFilter } from '../../events/log.ts';
 import { EVENT_FILTERS, eventFilter, requireOrder } from '../events.ts';
-import { quote, time } from '../parameters.ts';
+import { flag, quote, time } from '../parameters.ts';
 import type { SubscribedLog, SubscriptionRequest } from './subscription.ts';
 
 const SEQUENCE = /^\d{1,15}$/;
 
 /**
  * Reads what a subscriber asks for: `cursor`, a sequence number to go on after, 0 for all there is; or `since`, a time; or
- * neither, for what happens from now on; `until`, a time to end at; and `filters`. `lastId` is what a browser sends of
+ * neither, for what happens from now on; `until`, a time to end at; `filters`; and `progress`. `lastId` is what a browser sends of
  * itself when it comes back. Throws `invalid`, and `conflict` where the log does not reach as far as the cursor.
  */
 export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, lastId?: string): SubscriptionRequest {
@@ -22,7 +22,8 @@ export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, 
     throw new LayerdError('invalid', 'conflicting options: cursor and since both say where to begin; give one of them');
   }
   requireOrder(query, since, until);
-  if (cursor === '') return { place: since === undefined ? log.end : log.before(since), filter, until };
+  const progress = flag(query, 'progress');
+  if (cursor === '') return { place: since === undefined ? log.end : log.before(since), filter, until, progress };
   if (!SEQUENCE.test(cursor)) {
     const name = lastId === undefined ? 'parameter cursor' : 'header Last-Event-ID';
     throw new LayerdError(
@@ -37,7 +38,7 @@ export function subscriptionRequest(query: URLSearchParams, log: SubscribedLog, 
       `cursor ${place} is ahead of the log, whose newest event is ${log.end}: it is of another daemon, or of metadata that were replaced; begin anew with cursor=0`,
     );
   }
-  return { place, filter, until };
+  return { place, filter, until, progress };
 }
 
 /** The filter that the JSON of `filters` means; undefined where it lets everything through. */

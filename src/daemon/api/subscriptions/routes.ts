@@ -3,7 +3,6 @@ import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import { LayerdError, messageOf } from '../../../protocol/errors.ts';
 import { newRouter, serve, type Call } from '../call.ts';
 import { negotiate } from '../media-type.ts';
-import { flag } from '../parameters.ts';
 import type { ApiParts } from '../parts.ts';
 import type { Upgrades } from '../upgrades.ts';
 import { subscriptionRequest } from './request.ts';
@@ -16,10 +15,10 @@ const NOTHING = '';
 
 /** `GET /layerd/events`: the log of events from any place in it on, over a WebSocket or as server-sent events. */
 export function subscriptionRoutes(
-  parts: Pick<ApiParts, 'events' | 'storeId' | 'version' | 'log'>,
+  parts: Pick<ApiParts, 'events' | 'transfers' | 'storeId' | 'version' | 'log'>,
   upgrades: Upgrades,
 ): Router {
-  const { events, log } = parts;
+  const { events, transfers, log } = parts;
   const router = newRouter();
   const frames = new Frames();
   router.get(
@@ -27,12 +26,6 @@ export function subscriptionRoutes(
     serve(async (call) => {
       const isSocket = upgrades.asks(call.request);
       if (!isSocket) requireEventStream(call);
-      if (flag(call.query, 'progress')) {
-        throw new LayerdError(
-          'not-implemented',
-          'progress of transfers is not served here; leave the parameter progress out',
-        );
-      }
       const lastId = isSocket ? undefined : lastEventId(call);
       const request = subscriptionRequest(call.query, events, lastId);
       const hello: EventsHello = {
@@ -41,7 +34,9 @@ export function subscriptionRoutes(
         id: parts.storeId,
         version: parts.version,
       };
-      const subscription = new Subscription(events, request);
+      const subscription = new Subscription(events, request, {
+        progress: request.progress === true ? transfers.progress() : undefined,
+      });
       if (!isSocket) {
         await serveServerSentEvents(call, subscription, hello);
         return;

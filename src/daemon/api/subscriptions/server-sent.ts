@@ -1,7 +1,7 @@
 import type { EventsHello } from '../../../protocol/event.ts';
 import type { Call } from '../call.ts';
 import { drained } from '../drained.ts';
-import { eventMessage, noticeMessage } from './messages.ts';
+import { eventMessage, noticeMessage, progressMessage, progressUpdates } from './messages.ts';
 import type { Subscription } from './subscription.ts';
 
 /** How soon a browser comes back when its connection ends, in milliseconds. */
@@ -22,6 +22,10 @@ export async function serveServerSentEvents(call: Call, subscription: Subscripti
   for await (const delivery of subscription.deliveries(signal)) {
     if (delivery.kind === 'events') {
       await write(delivery.events.map((event) => `id: ${event.seq}\ndata: ${eventMessage(event)}\n\n`).join(''));
+    } else if (delivery.kind === 'progress') {
+      // Without an ID: it is no place to come back to.
+      const messages = progressUpdates(delivery.changes).map(progressMessage);
+      await write(messages.map((message) => `event: progress\ndata: ${message}\n\n`).join(''));
     } else {
       const seq = delivery.kind === 'gap' ? delivery.to : delivery.seq;
       await write(named(delivery.kind, seq, noticeMessage(delivery)));

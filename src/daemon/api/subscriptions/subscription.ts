@@ -1,4 +1,5 @@
 import type { Event } from '../../events/event.ts';
+import type { Changes, Watch } from '../../transfers/watch.ts';
 import type { EventFilter, EventLog } from '../../events/log.ts';
 
 /** The parts of the log that a subscription reads. */
@@ -11,6 +12,8 @@ export interface SubscriptionRequest {
   readonly filter?: EventFilter | undefined;
   /** Unix nanoseconds: it ends there. */
   readonly until?: bigint | undefined;
+  /** Whether it wants progress of transfers too. */
+  readonly progress?: boolean;
 }
 
 /** How long a subscriber whom nothing concerns goes without a word, in milliseconds. */
@@ -22,33 +25,44 @@ export const IDLE_MILLISECONDS = 30_000;
  * - *events*, in order, those that its filters let through of a stretch of the log;
  * - a *gap*, where the log no longer has what comes after its place: both ends inclusive;
  * - a *bookmark*: everything up to that event has been looked at, so that it need not come back to before it;
- * - that other *filters* have been taken on, for whatever comes after.
+ * - that other *filters* have been taken on, for whatever comes after;
+ * - *progress* of transfers, which is not in the log and so moves no place.
  */
 export type Delivery =
   | { readonly kind: 'events'; readonly events: readonly Event[]; readonly last: number }
   | { readonly kind: 'gap'; readonly from: number; readonly to: number }
   | { readonly kind: 'bookmark'; readonly seq: number }
-  | { readonly kind: 'filters'; readonly seq: number };
+  | { readonly kind: 'filters'; readonly seq: number }
+  | { readonly kind: 'progress'; readonly changes: Changes };
 
 /**
  * One subscriber's place in the log of events, whatever transport carries them. It holds a number and no events: what it
  * has not taken yet stays in the log, however far it lags. Delivery is in order and at least once from any place; where
- * retention has passed the place, it says so and goes on with the oldest event there is.
+ * retention has passed the place, it says so and goes on with the oldest event there is. Progress of transfers comes between
+ * the events, and is only ever the latest.
  */
 export class Subscription {
   readonly #log: SubscribedLog;
   readonly #idle: number;
   readonly #until: bigint | undefined;
+  readonly #progress: Watch | undefined;
   #place: number;
   #filter: EventFilter | undefined;
   #hasNewFilter = false;
   #wake: AbortController | undefined;
   #toldAt = performance.now();
   #isOver = false;
+  /** Whether it rests no longer than until there is progress to tell. */
+  #expectsProgress = false;
 
   /** `idle`: milliseconds between bookmarks. */
-  constructor(log: SubscribedLog, { place, filter, until }: SubscriptionRequest, idle = IDLE_MILLISECONDS) {
+  constructor(
+    log: SubscribedLog,
+    { place, filter, until }: SubscriptionRequest,
+    { progress, idle = IDLE_MILLISECONDS }: { progress?: Watch | undefined; idle?: number } = {},
+  ) {
     this.#log = log;
+    this.#progress = progress;
     this.#place = place;
     this.#filter = filter;
     this.#until = until;
@@ -70,7 +84,13 @@ export class Subscription {
   /** Everything from its place on, until its end has come, the signal is aborted or the daemon stops. */
   async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
     using _counted = this.#log.attend(() => this.#place);
+    using _watched = this.#progress?.onChange(() => {
+      if (!this.#expectsProgress) this.#wake?.abort();
+    });
     while (!signal.aborted) {
+      // In turns with the log, so that who catches up with a long one sees both.
+      const changes = this.#progress?.take();
+      if (changes !== undefined) yield { kind: 'progress', changes };
       const delivery = this.#next();
       // Its last events too, which tell of the stop.
       if (delivery === undefined && (this.#isOver || this.#log.closed)) return;
@@ -110,13 +130,15 @@ export class Subscription {
     return { kind: 'bookmark', seq: this.#place };
   }
 
-  /** Waits for something to be appended, for another filter, or for the time of the next bookmark or of the end. */
+  /** Waits for something to be appended, for another filter, or for the time of the next bookmark, of progress or of the end. */
   async #rest(signal: AbortSignal): Promise<void> {
     const wake = new AbortController();
     this.#wake = wake;
     const toBookmark = this.#toldAt + this.#idle - performance.now();
     const toEnd = this.#until === undefined ? Infinity : Number((this.#until - unixNanos()) / 1_000_000n) + 1;
-    const timer = setTimeout(() => wake.abort(), Math.max(0, Math.min(toBookmark, toEnd)));
+    const toProgress = this.#progress?.due ?? Infinity;
+    this.#expectsProgress = toProgress < Infinity;
+    const timer = setTimeout(() => wake.abort(), Math.max(0, Math.min(toBookmark, toEnd, toProgress)));
     const stop = (): void => wake.abort();
     signal.addEventListener('abort', stop);
     try {

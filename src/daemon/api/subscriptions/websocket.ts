@@ -1,12 +1,13 @@
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { isKind, LayerdError, messageOf } from '../../../protocol/errors.ts';
+import type { TransferUpdate } from '../../../protocol/engine.ts';
 import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import type { Event } from '../../events/event.ts';
 import { drained } from '../drained.ts';
-import { eventMessage, noticeMessage } from './messages.ts';
+import { eventMessage, noticeMessage, progressMessage, progressUpdates } from './messages.ts';
 import { filterOf } from './request.ts';
-import type { Subscription } from './subscription.ts';
+import type { Delivery, Subscription } from './subscription.ts';
 
 /** How often a client is pinged, in milliseconds. */
 const PING_MILLISECONDS = 30_000;
@@ -20,27 +21,32 @@ const TEXT = 0x81;
 
 /**
  * Frames that were made already: an event's is the same for every subscriber, and so are those of a stretch of the log.
- * They go with the events.
+ * They go with the events, and with the reports of transfers.
  */
 export class Frames {
-  readonly #single = new WeakMap<Event, Buffer>();
+  readonly #single = new WeakMap<Event | TransferUpdate, Buffer>();
   readonly #joined = new WeakMap<readonly Event[], Buffer>();
 
   /** The frames of the events, one after the other. */
   of(events: readonly Event[]): Buffer {
     let joined = this.#joined.get(events);
     if (joined === undefined) {
-      joined = Buffer.concat(events.map((event) => this.#frame(event)));
+      joined = Buffer.concat(events.map((event) => this.#frame(event, eventMessage)));
       this.#joined.set(events, joined);
     }
     return joined;
   }
 
-  #frame(event: Event): Buffer {
-    let frame = this.#single.get(event);
+  /** The frames of how transfers are now, one after the other. */
+  ofProgress(updates: readonly TransferUpdate[]): Buffer {
+    return Buffer.concat(updates.map((update) => this.#frame(update, progressMessage)));
+  }
+
+  #frame<T extends Event | TransferUpdate>(of: T, message: (of: T) => string): Buffer {
+    let frame = this.#single.get(of);
     if (frame === undefined) {
-      frame = textFrame(eventMessage(event));
-      this.#single.set(event, frame);
+      frame = textFrame(message(of));
+      this.#single.set(of, frame);
     }
     return frame;
   }
@@ -75,9 +81,7 @@ export class WebSocketSubscriber {
     try {
       await this.#write(textFrame(JSON.stringify({ hello })));
       for await (const delivery of this.#subscription.deliveries(this.#closed.signal)) {
-        await this.#write(
-          delivery.kind === 'events' ? this.#frames.of(delivery.events) : textFrame(noticeMessage(delivery)),
-        );
+        await this.#write(this.#framesOf(delivery));
       }
       if (this.#closed.signal.aborted) return;
       if (this.#subscription.isOver) socket.close(CloseCode.done, 'until has come');
@@ -85,6 +89,12 @@ export class WebSocketSubscriber {
     } finally {
       clearInterval(timer);
     }
+  }
+
+  #framesOf(delivery: Delivery): Buffer {
+    if (delivery.kind === 'events') return this.#frames.of(delivery.events);
+    if (delivery.kind === 'progress') return this.#frames.ofProgress(progressUpdates(delivery.changes));
+    return textFrame(noticeMessage(delivery));
   }
 
   /** Whole frames, straight to the connection: made once for all subscribers, they need no more of the library. */
