@@ -39,7 +39,7 @@ export async function connect(options: GlobalOptions, env: NodeJS.ProcessEnv, ui
   return new LayerdClient({
     host,
     userAgent: `layerctl/${packageVersion()}`,
-    headers: traceFrom(env),
+    headers: { ...traceFrom(env), ...tokenFrom(env) },
     ...(tls === undefined ? {} : { tls }),
     ...(apiVersion === '' ? {} : { apiVersion }),
   });
@@ -51,6 +51,11 @@ function traceFrom({ TRACEPARENT = '', TRACESTATE = '' }: NodeJS.ProcessEnv): Re
   if (!/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(TRACEPARENT)) return {};
   const isState = /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(TRACESTATE);
   return { traceparent: TRACEPARENT, ...(isState ? { tracestate: TRACESTATE } : {}) };
+}
+
+/** The token by which the daemon's authorization policy knows the client. */
+function tokenFrom({ LAYERD_TOKEN = '' }: NodeJS.ProcessEnv): Record<string, string> {
+  return LAYERD_TOKEN === '' ? {} : { Authorization: `Bearer ${LAYERD_TOKEN}` };
 }
 
 /** TLS as docker's client understands its options: certificates from DOCKER_CERT_PATH or the configuration. */

@@ -23,6 +23,7 @@ export type Request =
 const ENVIRONMENT = `
 Environment:
   LAYERD_HOST                    Daemon to talk to, unless --host is given; then DOCKER_HOST
+  LAYERD_TOKEN                   Token that the daemon's authorization policy knows the client by
   DOCKER_CONFIG                  Directory with config.json, instead of ~/.docker
   DOCKER_TLS_VERIFY, DOCKER_TLS  As --tlsverify and --tls
   DOCKER_CERT_PATH               Directory with ca.pem, cert.pem and key.pem

@@ -111,8 +111,8 @@ export class Daemon {
     const tls = tlsFiles(reload.config);
     // Certificates are renewed under the same names, so they are read again in any case.
     if (tls !== undefined) this.#listeners.reloadTls(tls);
-    this.#config = reload.config;
     this.#engine.reload(reload.config);
+    this.#config = reload.config;
     this.#log.setLevel(effectiveLevel(reload.config));
     return reload;
   }

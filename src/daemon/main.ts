@@ -38,7 +38,11 @@ try {
 
 /** Checks what a start would find wrong with a configuration that is right in itself, and says that all is well. */
 async function validate(config: Config): Promise<void> {
-  const { Listeners } = await import('./api/listeners.ts');
+  const [{ Listeners }, { readPolicy }] = await Promise.all([
+    import('./api/listeners.ts'),
+    import('./api/authorization/policy.ts'),
+  ]);
+  if (config.authorizationPolicy !== undefined) readPolicy(config.authorizationPolicy);
   await Listeners.check({ hosts: config.hosts, group: config.group, tls: tlsFiles(config) });
   process.stdout.write('configuration OK\n');
 }

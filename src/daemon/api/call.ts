@@ -14,14 +14,17 @@ export class Call {
   readonly request: Request;
   readonly response: Response;
   readonly query: URLSearchParams;
+  /** Throws where the client may not have done what its route does. */
+  readonly authorize: (call: Call) => void;
   #abort: AbortController | undefined;
 
-  constructor(call: Pick<Call, 'id' | 'version' | 'request' | 'response' | 'query'>) {
+  constructor(call: Pick<Call, 'id' | 'version' | 'request' | 'response' | 'query' | 'authorize'>) {
     this.id = call.id;
     this.version = call.version;
     this.request = call.request;
     this.response = call.response;
     this.query = call.query;
+    this.authorize = call.authorize;
   }
 
   /** Aborted when the connection closes before the answer is complete. */
@@ -50,9 +53,14 @@ export class Call {
 /** A router that takes paths to the letter, as the Engine does. */
 export const newRouter = (): Router => Router({ caseSensitive: true, strict: true });
 
-/** Makes a route of a handler; what it throws is answered by the error handler. */
+/** Makes a route of a handler, for whom may use it; what it throws is answered by the error handler. */
 export function serve(handler: (call: Call) => void | Promise<void>): RequestHandler {
-  return (_request, response) => handler(callOf(response));
+  return (_request, response) => {
+    const call = callOf(response);
+    // Here, where no route can be without it, and nothing has been done yet.
+    call.authorize(call);
+    return handler(call);
+  };
 }
 
 /** The call that a response belongs to. */

@@ -35,6 +35,7 @@ import type { Reference } from '../../protocol/reference.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import type { TransferLimits } from '../transfers/limits.ts';
 import type { Transfers } from '../transfers/transfers.ts';
+import type { Authorization } from './authorization/authorization.ts';
 import type { Wish } from './client.ts';
 import type { SubscribedLog } from './subscriptions/subscription.ts';
 import type { EngineInfo } from './system-info.ts';
@@ -54,6 +55,8 @@ export interface ApiParts {
     /** `changed`: the new value of each field that is another one, for the event. */
     change(limits: TransferLimits, changed: Readonly<Record<string, string>>): void;
   };
+  /** Lets requests pass that their clients may make. */
+  readonly authorization: Pick<Authorization, 'check'>;
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
   /** By the names of their endpoints. */

@@ -1,4 +1,4 @@
-import express, { type Application, type Request, type RequestHandler } from 'express';
+import express, { type Application, type RequestHandler } from 'express';
 import { Call, callOf } from './call.ts';
 import { archiveRoutes } from './archives.ts';
 import { attestationRoutes } from './attestations.ts';
@@ -14,6 +14,7 @@ import { layerdRoutes } from './layerd.ts';
 import { metricsRoutes } from './metrics.ts';
 import type { ApiParts } from './parts.ts';
 import type { Handler } from './listeners.ts';
+import { routeOf } from './route.ts';
 import { subscriptionRoutes } from './subscriptions/routes.ts';
 import { pullRoutes } from './pulls.ts';
 import { limitRoutes } from './limits.ts';
@@ -71,14 +72,8 @@ const refuseHead: RequestHandler = (request, _response, next) => {
   next();
 };
 
-/** The template of the route that took a request: of paths that none took there is no end. */
-function routeOf({ route }: Request): string {
-  const path: unknown = (route as { path?: unknown } | undefined)?.path;
-  return typeof path === 'string' ? path.replace(/[*:](\w+)/g, '{$1}') : 'none';
-}
-
 /** Begins a call: headers, version, identifier, log, and the guards. */
-function admit({ version: daemonVersion, log, hostNames, metrics, tracer }: ApiParts): RequestHandler {
+function admit({ version: daemonVersion, log, hostNames, metrics, tracer, authorization }: ApiParts): RequestHandler {
   return (request, response, next) => {
     response.setHeader('Api-Version', versionText(NEWEST));
     response.setHeader('Docker-Experimental', 'false');
@@ -89,8 +84,9 @@ function admit({ version: daemonVersion, log, hostNames, metrics, tracer }: ApiP
     const id = newRequestId();
     const question = rest.indexOf('?');
     const query = new URLSearchParams(question === -1 ? '' : rest.slice(question + 1));
+    const authorize = (call: Call): void => authorization.check(call);
     const begin = (version: number): Call => {
-      const call = new Call({ id, version, request, response, query });
+      const call = new Call({ id, version, request, response, query, authorize });
       response.locals['call'] = call;
       return call;
     };
@@ -101,7 +97,8 @@ function admit({ version: daemonVersion, log, hostNames, metrics, tracer }: ApiP
     const span = beginSpan(call, rest, tracer);
     response.once('close', () => {
       const { method } = request;
-      const route = routeOf(request);
+      // Of paths that no route took there is no end.
+      const route = routeOf(request) ?? 'none';
       answered({ method, route, status: response.statusCode });
       endSpan(span, call, route);
       log.debug('response', { request: id, status: response.statusCode, complete: response.writableFinished });

@@ -83,6 +83,17 @@ export const options = {
     standardText: 'layerd where that group exists',
     example: 'layerd',
   }),
+  authorizationPolicy: option<string | undefined>({
+    flag: '--authorization-policy',
+    key: 'authorization-policy',
+    type: optional(value.path),
+    reloadable: true,
+    heading: 'Listening',
+    help: 'File that says which client may do what; see docs/security.md.',
+    standard: none,
+    standardText: 'whoever reaches a socket may do everything',
+    example: '/etc/layerd/authorization.json',
+  }),
   tls: option<boolean | undefined>({
     flag: '--tls',
     key: 'tls',

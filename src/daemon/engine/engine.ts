@@ -3,6 +3,8 @@ import { hostname } from 'node:os';
 import type { RegistryReport } from '../../protocol/engine.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import type { Handler } from '../api/listeners.ts';
+import { Authorization } from '../api/authorization/authorization.ts';
+import { readPolicy, type Policy } from '../api/authorization/policy.ts';
 import { createHandler } from '../api/server.ts';
 import { SystemInfo } from '../api/system-info.ts';
 import { readBuild } from '../build.ts';
@@ -19,6 +21,7 @@ import {
 import { EventLoopDelay } from '../health/event-loop.ts';
 import { Health } from '../health/health.ts';
 import { hostPlatform } from '../images/platform.ts';
+import { repositoriesOf } from '../images/store.ts';
 import { kernelSupport, type KernelSupport } from '../layers/mount.ts';
 import type { ContextLog, Log } from '../log.ts';
 import type { Database } from '../metadata/database.ts';
@@ -59,6 +62,7 @@ export class Engine {
   readonly #stores: Stores;
   readonly #movers: Movers;
   readonly #verbs: Verbs;
+  readonly #authorization: Authorization;
   readonly #eventLoop: EventLoopDelay;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
@@ -116,7 +120,13 @@ export class Engine {
         check('layer-mounts', async () => mountsOf(await kernelSupport())),
       ]),
     };
+    this.#authorization = new Authorization({
+      policy: policyOf(config),
+      repositoriesOf: (name) => repositoriesOf(stores.images, name),
+      log,
+    });
     this.handler = createHandler({
+      authorization: this.#authorization,
       version,
       log,
       tracer,
@@ -178,7 +188,9 @@ export class Engine {
     );
   }
 
+  /** @throws LayerdError of kind invalid for an authorization policy that cannot be used; nothing has changed then. */
   reload(config: Config): void {
+    this.#authorization.policy = policyOf(config);
     this.#config = config;
     this.#movers.config = config;
     this.#stores.events.limits = eventLimits(config);
@@ -232,6 +244,11 @@ export class Engine {
       rateLimit: { ...rateLimit, at: new Date(at).toISOString() },
     }));
   }
+}
+
+/** The authorization policy, if there is one. */
+function policyOf({ authorizationPolicy }: Config): Policy | undefined {
+  return authorizationPolicy === undefined ? undefined : readPolicy(authorizationPolicy);
 }
 
 /** How layers can be mounted on this host, in words. */

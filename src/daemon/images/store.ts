@@ -1,5 +1,5 @@
 import { shortId, type Digest } from '../../protocol/digest.ts';
-import { LayerdError } from '../../protocol/errors.ts';
+import { isKind, LayerdError } from '../../protocol/errors.ts';
 import type { Descriptor, ImageConfig, Platform } from '../../protocol/oci.ts';
 import type { Database } from '../metadata/database.ts';
 import { Documents } from './documents.ts';
@@ -494,4 +494,21 @@ export async function readConfig(store: ImageStore, image: FoundImage): Promise<
 
 function compare<T extends string | number>(one: T, other: T): number {
   return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/**
+ * The repositories, by canonical name, that an image is in which somebody names: of a reference its own, of an identifier all
+ * that the image has names in. Undefined where it has none, or is not there and no reference.
+ */
+export function repositoriesOf(store: ImageStore, name: string): readonly string[] | undefined {
+  const { reference } = parseAnyReference(name);
+  let found: FoundImage | undefined;
+  try {
+    found = store.resolve(name);
+  } catch (error) {
+    if (!isKind(error, 'not-found')) throw error;
+  }
+  if (found?.byId !== true) return reference === undefined ? undefined : [canonicalName(reference)];
+  const repositories = new Set(store.names(found.listedId).map(({ reference: each }) => canonicalName(each)));
+  return repositories.size === 0 ? undefined : [...repositories];
 }

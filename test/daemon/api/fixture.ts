@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Authorization } from '../../../src/daemon/api/authorization/authorization.ts';
 import type { Handler } from '../../../src/daemon/api/listeners.ts';
 import type { ApiParts, ImageOperations } from '../../../src/daemon/api/parts.ts';
 import { createHandler } from '../../../src/daemon/api/server.ts';
@@ -23,6 +24,7 @@ import { parsePlatform } from '../../../src/daemon/images/platform.ts';
 import { Pruner } from '../../../src/daemon/images/prune.ts';
 import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
+import { repositoriesOf } from '../../../src/daemon/images/store.ts';
 import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
@@ -74,6 +76,11 @@ export class Fixture implements AsyncDisposable {
   readonly store = new Store();
   readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
   readonly archives = new Archives(this.store, this.events);
+  readonly authorization = new Authorization({
+    policy: undefined,
+    repositoriesOf: (name) => repositoriesOf(this.store.store, name),
+    log: { warn: () => undefined },
+  });
   readonly lines: LogLine[] = [];
   readonly socket: string;
   /** The address of the loopback port, `http://127.0.0.1:1234`. */
@@ -262,6 +269,7 @@ export class Fixture implements AsyncDisposable {
         },
       },
       storeId: STORE_ID,
+      authorization: this.authorization,
       system: new SystemInfo({
         version: '1.2.3',
         gitCommit: 'abc1234',
