@@ -163,8 +163,8 @@ async function starting(context: Context): Promise<Figure> {
   const now = BigInt(Date.now()) * 1_000_000n;
   db.run(
     `WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ${KEPT})
-     INSERT INTO event (time, type, action, actor, attributes)
-     SELECT ? + n, 'image', 'tag', 'sha256:' || n, '{"name":"library/redis"}' FROM number`,
+     INSERT INTO event (time, latest, type, action, actor, attributes)
+     SELECT ?1 + n, ?1 + n, 'image', 'tag', 'sha256:' || n, '{"name":"library/redis"}' FROM number`,
     now - BigInt(KEPT),
   );
   db.close();

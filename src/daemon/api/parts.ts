@@ -12,7 +12,6 @@ import type {
 } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
-import type { EventLog } from '../events/log.ts';
 import type { Health } from '../health/health.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
@@ -40,7 +39,7 @@ export interface ApiParts {
   readonly version: string;
   readonly log: Log;
   readonly images: ImageOperations;
-  readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  readonly events: SubscribedLog;
   readonly transfers: TransferOperations;
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;

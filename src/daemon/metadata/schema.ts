@@ -118,4 +118,13 @@ export const migrations: readonly string[] = [
     UPDATE event_size SET bytes = bytes - octet_length(OLD.attributes) - octet_length(OLD.actor) - 64;
   END;
   `,
+  `
+  -- The latest time up to each event. It only grows, also where the clock was set back, so that an index finds the first
+  -- event of a time or later.
+  ALTER TABLE event ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
+  UPDATE event SET latest = until_here.latest
+    FROM (SELECT seq, MAX(time) OVER (ORDER BY seq) AS latest FROM event) AS until_here WHERE until_here.seq = event.seq;
+  DROP INDEX event_by_time;
+  CREATE INDEX event_by_latest ON event (latest);
+  `,
 ];
