@@ -17,6 +17,12 @@ const MAX_PAGES = 16;
  */
 const MAX_LEAD = 1_000_000_000n;
 
+/**
+ * Numbers that are left out after a reboot. A power loss takes the transactions since the last checkpoint, of which the WAL
+ * has some megabytes: far fewer events than that, each of which takes more than 64 bytes.
+ */
+const SKIPPED = 1_000_000;
+
 /** Whether a subscriber wants an event. */
 export type EventFilter = (event: Event) => boolean;
 
@@ -70,12 +76,15 @@ export class EventLog {
     db,
     now = () => BigInt(Date.now()) * 1_000_000n,
     limits,
+    rebooted = false,
     onAppend = () => undefined,
   }: {
     readonly db: Database;
     /** Unix nanoseconds. */
     readonly now?: () => bigint;
     readonly limits: EventLogLimits;
+    /** Whether the newest events may have been lost, because the host was booted since. */
+    readonly rebooted?: boolean;
     /** Is told of each event once it is in the log. */
     readonly onAppend?: (event: NewEvent) => void;
   }) {
@@ -83,6 +92,7 @@ export class EventLog {
     this.#now = now;
     this.#limits = limits;
     this.#onAppend = onAppend;
+    if (rebooted) this.#skipLost();
   }
 
   /** What it keeps from the next pruning on. */
@@ -237,6 +247,18 @@ export class EventLog {
       time,
     );
     return row === undefined ? this.retention().newest : row.seq - 1;
+  }
+
+  /**
+   * Leaves out the numbers of events that were told and then lost, so that none is given to another event. Durably, for
+   * the next power loss may come before anything else is synced.
+   */
+  #skipLost(): void {
+    this.#db.durable(() => {
+      const { newest } = this.retention();
+      this.#db.run("DELETE FROM sqlite_sequence WHERE name = 'event'");
+      this.#db.run("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", newest + SKIPPED);
+    });
   }
 
   #wake(): void {

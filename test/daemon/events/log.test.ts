@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { hasRebooted, noteBoot } from '../../../src/daemon/metadata/boot.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';
 import type { Event } from '../../../src/daemon/events/event.ts';
 import { EventLog } from '../../../src/daemon/events/log.ts';
@@ -150,6 +151,63 @@ describe('the log of events', () => {
     assert.ok(bytes() <= 1000 && bytes() > 0);
     db.run('DELETE FROM event');
     assert.equal(bytes(), 0);
+  });
+
+  describe('after a power loss', () => {
+    /** What a disk has that was synced when these files were: the WAL up to a length, of which all else is lost. */
+    const lose = (from: string, to: string, walBytes: number): Database => {
+      copyFileSync(join(directory, from), join(directory, to));
+      writeFileSync(join(directory, `${to}-wal`), readFileSync(join(directory, `${from}-wal`)).subarray(0, walBytes));
+      return new Database(join(directory, to));
+    };
+    const synced = (name: string): number => statSync(join(directory, `${name}-wal`)).size;
+
+    it('gives no number again, and none twice if the power is lost again at once', () => {
+      append('a');
+      const before = synced('metadata.db');
+      for (const actor of ['b', 'c']) append(actor);
+      using stack = new DisposableStack();
+      const first = stack.adopt(lose('metadata.db', 'first.db', before), (lost) => lost.close());
+      const restarted = new EventLog({ db: first, limits: LIMITS, rebooted: true });
+      const durable = synced('first.db');
+      append('d', restarted);
+      const [a, d] = restarted.read();
+      assert.deepEqual([a?.actor, d?.actor], ['a', 'd']);
+      assert.ok((d?.seq ?? 0) > log.end);
+      assert.deepEqual(actors(restarted.page(log.end)?.events ?? []), ['d']);
+
+      const second = stack.adopt(lose('first.db', 'second.db', durable), (lost) => lost.close());
+      const again = new EventLog({ db: second, limits: LIMITS, rebooted: true });
+      append('e', again);
+      assert.ok(again.end > (d?.seq ?? 0));
+    });
+
+    it('lets nobody wait in vain or spin before the first event, though all were lost', async () => {
+      const restarted = new EventLog({ db, limits: LIMITS, rebooted: true });
+      const { oldest, newest } = restarted.retention();
+      assert.ok(newest > 0);
+      assert.equal(oldest, newest + 1);
+      assert.equal(restarted.page(0), undefined);
+      const place = restarted.end;
+      assert.deepEqual(restarted.page(place), { events: [], last: place });
+      const woken = restarted.appended(place, new AbortController().signal);
+      append('a', restarted);
+      await woken;
+      assert.equal(restarted.end, place + 1);
+    });
+
+    it('leaves no number out where the host was not booted', () => {
+      append('a');
+      assert.equal(hasRebooted(db, 'this'), false);
+      noteBoot(db, 'this');
+      assert.equal(hasRebooted(db, 'this'), false);
+      assert.equal(hasRebooted(db, 'the next'), true);
+      append('b', new EventLog({ db, limits: LIMITS }));
+      assert.deepEqual(
+        log.read().map(({ seq }) => seq),
+        [1, 2],
+      );
+    });
   });
 
   it('knows what an empty log reaches back to', () => {
