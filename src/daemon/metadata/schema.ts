@@ -127,4 +127,10 @@ export const migrations: readonly string[] = [
   DROP INDEX event_by_time;
   CREATE INDEX event_by_latest ON event (latest);
   `,
+  `
+  -- When an image was last pulled, loaded, tagged, pushed or saved. Of those from before this column it is not known, and
+  -- nobody shall lose them for that.
+  ALTER TABLE image ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+  UPDATE image SET used_at = CAST(unixepoch('subsec') * 1000 AS INTEGER);
+  `,
 ];
