@@ -1,6 +1,7 @@
 import type {
   DeleteItem,
   DistributionInspect,
+  GcReport,
   ImageInspect,
   LayerReport,
   ReferrerReport,
@@ -17,6 +18,7 @@ import type { Credentials, RemoteManifest, RequestOptions } from '../registry/re
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
 import type { Filters } from '../images/filters.ts';
 import type { CopyRequest } from '../images/copy.ts';
+import type { GcRequest } from '../images/gc/gc.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PublishRequest } from '../images/publish.ts';
@@ -87,6 +89,8 @@ export interface ImageOperations {
   remove(name: string, options: { force: boolean; noPrune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
+  /** Removes images so that the disk does not fill up, or tells which it would. */
+  collect(request: GcRequest): Promise<GcReport>;
   /** Tells what takes space; with `items` what each image does. */
   usage(options: { items: boolean }): Promise<Usage>;
   /** Gives an image another name. */

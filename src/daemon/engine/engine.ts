@@ -22,10 +22,11 @@ import { hostPlatform } from '../images/platform.ts';
 import { kernelSupport, type KernelSupport } from '../layers/mount.ts';
 import type { ContextLog, Log } from '../log.ts';
 import type { Database } from '../metadata/database.ts';
+import { diskOf, type Disk } from '../metadata/disk.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
 import { Movers } from './movers.ts';
-import { eventLimits, openListeners, systemConfig } from './settings.ts';
+import { eventLimits, gcPolicy, openListeners, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
 import { Verbs } from './verbs.ts';
 
@@ -69,6 +70,7 @@ export class Engine {
     this.#id = storeId(db);
     const build = readBuild();
     const host = hostPlatform();
+    const disk = (): Disk => diskOf(dataRoot);
     const metrics: DaemonMetrics = new DaemonMetrics({
       build: { version, commit: build.commit, node_version: process.versions.node },
       transfers: (direction) => (direction === 'download' ? movers.downloads : movers.uploads).counts,
@@ -78,6 +80,7 @@ export class Engine {
         const bytes = { blobBytes: blob.bytes, layerBytes: layer.bytes };
         return { images: stores.images.count(), blobs: blob.count, layers: layer.count, ...bytes };
       },
+      disk,
     });
     const stores = new Stores({
       db,
@@ -90,7 +93,7 @@ export class Engine {
     });
     const { events } = stores;
     const movers = new Movers({ config, version, stores, metrics, log });
-    const verbs = new Verbs({ stores, movers, metrics, host, log });
+    const verbs = new Verbs({ stores, movers, metrics, host, log, disk, gcPolicy: gcPolicy(config) });
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -154,6 +157,7 @@ export class Engine {
     this.#reconciling = this.#reconcile().then(
       () => {
         this.#disorder = undefined;
+        this.#verbs.gc.start();
       },
       (error: unknown) => {
         this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
@@ -166,6 +170,7 @@ export class Engine {
     this.#config = config;
     this.#movers.config = config;
     this.#stores.events.limits = eventLimits(config);
+    this.#verbs.gc.policy = gcPolicy(config);
     this.#tell('reload');
   }
 
@@ -173,6 +178,7 @@ export class Engine {
   async interrupt(): Promise<void> {
     clearInterval(this.#timer);
     this.#verbs.restorer.stop();
+    await this.#verbs.gc.stop();
     this.#tell('stop');
     this.#stores.events.close();
     await this.#movers.interrupt();

@@ -1,6 +1,7 @@
 import { tlsFiles, type Config } from '../config/config.ts';
 import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
+import type { GcPolicy } from '../images/gc/policy.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
@@ -8,6 +9,17 @@ const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 /** The limits of the log of events. */
 export function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Config): EventLogLimits {
   return { age: BigInt(eventsMaxAge) * NANOSECONDS_PER_MILLISECOND, events: eventsMaxCount, bytes: eventsMaxSize };
+}
+
+/** When images are collected. */
+export function gcPolicy(config: Config): GcPolicy {
+  return {
+    highThreshold: config.imageGcHighThreshold,
+    lowThreshold: config.imageGcLowThreshold,
+    minimumAge: config.imageGcMinimumAge,
+    maximumAge: config.imageGcMaximumAge,
+    localImages: config.imageGcLocalImages,
+  };
 }
 
 /** How registries are spoken to. */

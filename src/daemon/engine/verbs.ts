@@ -3,6 +3,9 @@ import { unpackStored } from '../images/archive/intake.ts';
 import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
 import { RemoteImages } from '../images/distribution.ts';
+import { ImageGc } from '../images/gc/gc.ts';
+import type { GcPolicy } from '../images/gc/policy.ts';
+import { GcSchedule } from '../images/gc/schedule.ts';
 import { Images } from '../images/images.ts';
 import { Importer } from '../images/import.ts';
 import { Loader } from '../images/load.ts';
@@ -15,6 +18,7 @@ import { Restorer } from '../images/restore.ts';
 import { Saver } from '../images/save.ts';
 import { Tagger } from '../images/tag.ts';
 import type { ContextLog } from '../log.ts';
+import type { Disk } from '../metadata/disk.ts';
 import type { DaemonMetrics } from '../metrics/daemon.ts';
 import type { Movers } from './movers.ts';
 import type { Stores } from './stores.ts';
@@ -25,16 +29,20 @@ export interface VerbsOptions {
   readonly metrics: DaemonMetrics;
   readonly host: Platform;
   readonly log: ContextLog;
+  /** The disk of the data root. */
+  readonly disk: () => Disk;
+  readonly gcPolicy: GcPolicy;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
 export class Verbs {
   readonly images: Images;
   readonly restorer: Restorer;
+  readonly gc: GcSchedule;
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log }: VerbsOptions) {
+  constructor({ stores, movers, metrics, host, log, disk, gcPolicy }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const restorer = new Restorer({
@@ -49,6 +57,7 @@ export class Verbs {
     const onCommit = (): void => {
       layout.changed();
       restorer.syncLater();
+      gc.check();
     };
     const remover = new ImageRemover({
       store,
@@ -58,8 +67,22 @@ export class Verbs {
         return collector.collect(candidates);
       },
     });
+    const sweep = { store, remover, content, leases, collector };
+    const imageGc = new ImageGc(
+      {
+        ...sweep,
+        events,
+        log,
+        disk,
+        holds: { holders: () => [] },
+        observe: (outcome) => metrics.collected(outcome),
+      },
+      gcPolicy,
+    );
+    const gc = new GcSchedule(imageGc, log);
     const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
     this.restorer = restorer;
+    this.gc = gc;
     this.#loader = new Loader(intake);
     this.#importer = new Importer({ ...intake, registries });
     this.images = new Images({
@@ -83,7 +106,8 @@ export class Verbs {
       }),
       pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host }),
       remover,
-      pruner: new Pruner({ store, remover, content, leases, collector, events }),
+      pruner: new Pruner({ ...sweep, events }),
+      gc: imageGc,
       tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
       saver: new Saver({ content, leases, collector, store, events }),
       loader: this.#loader,

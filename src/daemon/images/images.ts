@@ -1,6 +1,7 @@
 import type {
   DeleteItem,
   DistributionInspect,
+  GcReport,
   ImageInspect,
   LayerReport,
   PruneReport,
@@ -15,6 +16,7 @@ import type { AttestationRequest, Attestations, Attestor } from './attestations.
 import type { Copier, CopyRequest } from './copy.ts';
 import type { RemoteImages } from './distribution.ts';
 import type { Filters } from './filters.ts';
+import type { GcRequest, ImageGc } from './gc/gc.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
@@ -48,6 +50,7 @@ export class Images {
   readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
   readonly #pruner: Pruner;
+  readonly #gc: ImageGc;
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
@@ -67,6 +70,7 @@ export class Images {
     pusher: Pusher;
     remover: ImageRemover;
     pruner: Pruner;
+    gc: ImageGc;
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
@@ -85,6 +89,7 @@ export class Images {
     this.#pusher = parts.pusher;
     this.#remover = parts.remover;
     this.#pruner = parts.pruner;
+    this.#gc = parts.gc;
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
@@ -122,6 +127,10 @@ export class Images {
 
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
     return this.#observed('prune', () => this.#pruner.prune(filters, signal));
+  }
+
+  collect(request: GcRequest): Promise<GcReport> {
+    return this.#gc.collect(request);
   }
 
   usage(options: { items: boolean }): Promise<Usage> {
