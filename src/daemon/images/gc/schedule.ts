@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import { messageOf } from '../../../protocol/errors.ts';
 import type { ImageGc } from './gc.ts';
 import type { GcPolicy } from './policy.ts';
@@ -13,6 +14,8 @@ interface ScheduleLog {
 
 /** Has images collected when the policy wants it. Where that wants nothing there is no timer. */
 export class GcSchedule {
+  /** Collects where it is time to, and nobody does: on the daemon's account, whoever has just stored an image. */
+  readonly check = AsyncResource.bind(() => this.#check());
   readonly #gc: ImageGc;
   readonly #log: ScheduleLog;
   readonly #abort = new AbortController();
@@ -43,8 +46,7 @@ export class GcSchedule {
     this.check();
   }
 
-  /** Collects where it is time to, and nobody does. */
-  check(): void {
+  #check(): void {
     if (this.#timer === undefined || this.#gc.isRunning) return;
     const now = performance.now();
     try {
