@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { bulk, image, layer, ociArchive, type TestImage } from '../support/images.ts';
 import { needs } from '../support/process.ts';
 import { smallDisk } from '../support/small-disk.ts';
-import { linesOf, startStack, succeeded } from '../support/stack.ts';
+import { failed, linesOf, startStack, succeeded } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
 const HIGH = 70;
@@ -91,6 +91,17 @@ describe('the collection of images', { skip: needs('root', 'docker', 'docker-reg
       (await daemon.request('/metrics')).body,
       /^layerd_image_gc_runs_total\{trigger="high-threshold",result="ok"\} \d$/m,
     );
+
+    const foreseen = succeeded(await daemon.layerctl('gc', '--dry-run', '--low', '0'));
+    assert.match(foreseen, /^local:1 .* kept +no registry is known to have it$/m);
+    assert.match(foreseen, /sent:1 .* kept +a pull, push, save or load needs it$/m);
+    assert.match(foreseen, /saved:1 .* kept +used within the minimum age$/m);
     sending.destroy();
+    assert.match(
+      failed(await daemon.layerctl('gc', '-f', '--low', '0', '--min-age', '0s')),
+      /^layerctl: .* could not be freed/,
+    );
+    const rest = succeeded(await daemon.docker('images', '--format', '{{.Repository}}:{{.Tag}}'));
+    assert.equal(rest, 'local:1\n');
   });
 });
