@@ -5,10 +5,10 @@ import { matchesLabels, parseFilters, type Filters } from '../images/filters.ts'
 import { familiarName, parseReference } from '../../protocol/reference.ts';
 import type { Call } from './call.ts';
 import { eventText, knowsEvent } from './compat.ts';
-import { drained } from './drained.ts';
 import { negotiate } from './media-type.ts';
 import { quote, time } from './parameters.ts';
-import { Subscription, type SubscribedLog } from './subscriptions/subscription.ts';
+import { Subscription, type Delivery, type SubscribedLog } from './subscriptions/subscription.ts';
+import { written } from './written.ts';
 
 /** Content types of the stream, most wanted first. RFC 7464 puts a record separator before each text. */
 const JSON_LINES = 'application/jsonl';
@@ -32,7 +32,7 @@ export async function streamEvents(call: Call, log: SubscribedLog): Promise<void
   const subscription = new Subscription(log, { place, filter, until });
   response.setHeader('Content-Type', type);
   response.flushHeaders();
-  for await (const delivery of subscription.deliveries(signal)) {
+  const linesOf = (delivery: Delivery): string => {
     if (delivery.kind === 'gap') {
       // The Engine API has no word for what is missing, so the stream breaks off instead of leaving a silent gap.
       throw new LayerdError(
@@ -40,12 +40,12 @@ export async function streamEvents(call: Call, log: SubscribedLog): Promise<void
         `this reader fell behind: the log no longer has the events ${delivery.from} to ${delivery.to}; subscribe again`,
       );
     }
-    if (delivery.kind !== 'events') continue;
-    for (const event of delivery.events) {
-      // The connection holds what it can; the rest stays in the log until the client has read.
-      if (!response.write(`${prefix}${eventText(event, version)}\n`)) await drained(response, signal);
-      if (signal.aborted) return;
-    }
+    const events = delivery.kind === 'events' ? delivery.events : [];
+    return events.map((event) => `${prefix}${eventText(event, version)}\n`).join('');
+  };
+  // What the connection does not take stays in the log until the client has read.
+  for await (const lines of subscription.deliveries(signal, linesOf)) {
+    if (lines !== '') await written(response, lines, signal);
   }
   response.end();
 }

@@ -6,10 +6,10 @@ import { isPriority, PRIORITIES } from '../transfers/demand.ts';
 import type { Steering } from '../transfers/transfers.ts';
 import { parseFields, readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
-import { drained } from './drained.ts';
 import { discardBody } from './guard.ts';
 import { flag, quote } from './parameters.ts';
 import type { ApiParts, TransferOperations } from './parts.ts';
+import { written } from './written.ts';
 
 /** A change of a transfer, in bytes: 4 KiB. */
 const MAX_BODY_BYTES = 4 * 1024;
@@ -102,7 +102,7 @@ async function watch(call: Call, transfers: TransferOperations): Promise<void> {
     const updates: TransferUpdate[] = missed === 0 ? reports : [{ missed }, ...reports];
     const lines = updates.map((update) => `${JSON.stringify(update)}\n`).join('');
     // Nothing is asked for while the connection is full: what changes meanwhile is told as it is then.
-    if (lines !== '' && !response.write(lines)) await drained(response, signal);
+    if (lines !== '') await written(response, lines, signal);
   }
   response.end();
 }

@@ -5,10 +5,10 @@ import type { Event, EventType, NewEvent } from './event.ts';
 const PRUNE_EVERY = 64;
 /** Events that one pruning removes at most: more than were appended since the last one, so that it catches up. */
 const PRUNE_BATCH = 256;
-/** Events that are read from the database, and held by a subscriber, at a time. */
-const PAGE_SIZE = 256;
+/** Events that are read from the database, and held by a subscriber as text, at a time. */
+const PAGE_SIZE = 64;
 /** A page has no more than this of attributes, in characters, unless one event alone does: what a subscriber holds is bounded. */
-const PAGE_CHARACTERS = 48 * 1024;
+const PAGE_CHARACTERS = 32 * 1024;
 /** Pages that are kept for the next subscriber who comes to the same place. */
 const MAX_PAGES = 16;
 /**
