@@ -1,6 +1,6 @@
 import { median } from './measure.ts';
 
-export type Unit = 's' | 'ms' | 'µs' | 'MB' | 'blobs' | 'frames/s';
+export type Unit = 's' | 'ms' | 'µs' | 'MB' | 'KiB' | 'blobs' | 'frames/s';
 
 /** One line of the result: what one engine took for one thing. */
 export interface Figure {

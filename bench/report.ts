@@ -49,6 +49,6 @@ function isMet({ value, atMost, atLeast, factor }: Figure, ratio: number | undef
 }
 
 function show(value: number, unit: Figure['unit']): string {
-  const digits = { s: value < 1 ? 3 : 2, ms: value < 10 ? 2 : 0, µs: 1, MB: 0, blobs: 0, 'frames/s': 0 };
+  const digits = { s: value < 1 ? 3 : 2, ms: value < 10 ? 2 : 0, µs: 1, MB: 0, KiB: 0, blobs: 0, 'frames/s': 0 };
   return value.toFixed(digits[unit]);
 }

@@ -1,6 +1,8 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EventLog } from '../../src/daemon/events/log.ts';
 import { Database } from '../../src/daemon/metadata/database.ts';
@@ -21,14 +23,98 @@ const CONCURRENCY = 8;
 const APPENDS = 20_000;
 const KEPT = 1_000_000;
 const START_POLL_MS = 1;
+const SECOND = 1_000_000_000n;
 
 const FRAMES_PER_SECOND = 100_000;
 const APPEND_US = 50;
 const START_MS = 500;
 
+/** Subscribers that read nothing, each at a place of its own. */
+const STALLED = 500;
+const LOGGED = 100_000;
+const STALLED_KIB = 256;
+const SETTLE_MS = 2000;
+const POLL_MS = 20;
+
 /** The log of events: told to a thousand subscribers at once, appended to, and started with a million events in it. */
 export async function events(context: Context): Promise<Figure[]> {
-  return [...(await fanOut(context)), await appending(context), await starting(context)];
+  return [...(await fanOut(context)), ...(await stalled(context)), await appending(context), await starting(context)];
+}
+
+/** How subscribers come by events. */
+const TRANSPORTS: readonly (readonly [name: string, path: (place: number) => string, headers: string])[] = [
+  [
+    'WebSockets',
+    (place) => `/layerd/events?cursor=${place}`,
+    'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3RhbGxlZHN1YnNjcmliZQ==\r\n',
+  ],
+  ['server-sent events', (place) => `/layerd/events?cursor=${place}`, 'Accept: text/event-stream\r\n'],
+  ['GET /events', (place) => `/events?since=${place}`, ''],
+];
+
+/** What each subscriber costs the daemon that has asked for events and reads none, far behind the end of the log. */
+async function stalled(context: Context): Promise<Figure[]> {
+  await using daemon = await startDaemon({ args: ['--log-level', 'warn'] });
+  await daemon.kill('SIGTERM');
+  const began = Math.floor(Date.now() / 1000) - LOGGED;
+  // A second apart, so that a time is a place too.
+  fillLog(daemon, LOGGED, BigInt(began) * SECOND, SECOND);
+  const figures: Figure[] = [];
+  for (const [name, path, headers] of TRANSPORTS) {
+    await daemon.start();
+    const pid = daemon.process.child.pid ?? 0;
+    const base = await newestOf(daemon);
+    const first = base - LOGGED;
+    // One to have everything loaded and some pages read.
+    const open = (at: number): Socket => {
+      const place = Math.floor((at * LOGGED) / (STALLED + 1));
+      const socket = connect(daemon.socket);
+      const target = path(name === 'GET /events' ? began + place : first + place);
+      socket.write(`GET ${target} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`);
+      return socket.pause();
+    };
+    const sockets = [open(0)];
+    await subscribed(daemon, 1);
+    const { now: before } = await memoryOf(pid);
+    for (let at = 1; at <= STALLED; at += 1) sockets.push(open(at));
+    await subscribed(daemon, STALLED + 1);
+    const { now: after } = await memoryOf(pid);
+    for (const socket of sockets) socket.destroy();
+    await daemon.kill('SIGTERM');
+    const each = (after - before) / STALLED / 1024;
+    context.log(`${STALLED} stalled subscribers over ${name}: ${each.toFixed(0)} KiB each`);
+    figures.push(
+      figureOf({
+        scenario: 'memory, stalled',
+        subject: `${STALLED}, each, ${name}`,
+        engine: 'layerd',
+        unit: 'KiB',
+        runs: [each],
+        atMost: STALLED_KIB,
+      }),
+    );
+  }
+  return figures;
+}
+
+/** Waits until so many subscribers are there, and what they are given first has been written. */
+async function subscribed(daemon: Daemon, count: number): Promise<void> {
+  const line = `\nlayerd_event_subscribers ${count}\n`;
+  while (!(await daemon.request('/metrics')).body.includes(line)) await sleep(POLL_MS);
+  await sleep(SETTLE_MS);
+}
+
+/** Writes events into the log of a daemon that does not run, the first of a time, in Unix nanoseconds, and so far apart. */
+function fillLog({ dataRoot }: Daemon, count: number, first: bigint, apart: bigint): void {
+  const db = new Database(join(dataRoot, 'metadata.db'));
+  db.run(
+    `WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ${count})
+     INSERT INTO event (time, latest, type, action, actor, attributes)
+     SELECT ?1 + n * ?2, ?1 + n * ?2, 'image', 'tag', 'sha256:' || n, '{"name":"library/redis"}' FROM number`,
+    first,
+    apart,
+  );
+  db.close();
 }
 
 /** Has clients tag an image so often that there are enough events, with everybody subscribed. */
@@ -38,7 +124,7 @@ async function fanOut(context: Context): Promise<Figure[]> {
   const archive = await ociArchive(image({ layers: [await layer([{ name: 'a' }])] }), 'bench:0');
   await Array.fromAsync(client.load(piece(archive)));
   const pid = daemon.process.child.pid ?? 0;
-  const base = await newestOf(client);
+  const base = await newestOf(daemon);
   const habits = Array.from({ length: SUBSCRIBERS }, (_, at) => habitOf(at));
   const workers = Array.from({ length: PROCESSES }, (_, at) => {
     const own = habits.filter((_habit, index) => index % PROCESSES === at);
@@ -85,11 +171,9 @@ function habitOf(at: number): Habit {
   return at % 10 < 5 ? 'stalling' : 'steady';
 }
 
-async function newestOf(client: LayerdClient): Promise<number> {
-  let newest = 0;
-  const told = client.events({ cursor: 0, until: '1', onHello: (hello) => (newest = hello.newest) });
-  await Array.fromAsync(told);
-  return newest;
+async function newestOf(daemon: Daemon): Promise<number> {
+  const { body } = await daemon.request('/metrics');
+  return Number(/^layerd_events_last_sequence (\d+)$/m.exec(body)?.[1]);
 }
 
 async function* piece(bytes: Buffer): AsyncGenerator<Uint8Array> {
@@ -159,15 +243,7 @@ async function starting(context: Context): Promise<Figure> {
   await using empty = await startDaemon({ args });
   await using full = await startDaemon({ args });
   await full.kill('SIGTERM');
-  const db = new Database(join(full.dataRoot, 'metadata.db'));
-  const now = BigInt(Date.now()) * 1_000_000n;
-  db.run(
-    `WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ${KEPT})
-     INSERT INTO event (time, type, action, actor, attributes)
-     SELECT ? + n, 'image', 'tag', 'sha256:' || n, '{"name":"library/redis"}' FROM number`,
-    now - BigInt(KEPT),
-  );
-  db.close();
+  fillLog(full, KEPT, BigInt(Date.now()) * 1_000_000n - BigInt(KEPT), 1n);
   const startOf = async (daemon: Daemon): Promise<number> => {
     await daemon.kill('SIGTERM');
     return 1000 * (await timed(() => daemon.start(START_POLL_MS)));

@@ -9,6 +9,7 @@ import type {
   DetachedPullRequest,
   DiskUsage,
   DistributionInspect,
+  GcReport,
   HistoryItem,
   ImageInspect,
   ImageSummary,
@@ -189,6 +190,23 @@ export interface PruneOptions extends CallOptions {
   readonly filters?: Filters | undefined;
 }
 
+export interface GcOptions extends CallOptions {
+  /** Only tell what would be removed. */
+  readonly dryRun?: boolean | undefined;
+  /** Percent of the disk in use from which on images are removed. Default: as the daemon is configured, as all that follow. */
+  readonly high?: number | undefined;
+  /** Percent of the disk in use down to which images are removed. */
+  readonly low?: number | undefined;
+  /** Bytes of the disk that are to be available, instead of the two. */
+  readonly free?: number | undefined;
+  /** Keep what was used within this time, such as `2m`. */
+  readonly minimumAge?: string | undefined;
+  /** Remove what was not used for longer, such as `720h`, however much is free. */
+  readonly maximumAge?: string | undefined;
+  /** Remove also images that no registry is known to have. */
+  readonly local?: boolean | undefined;
+}
+
 export interface DiskUsageOptions extends CallOptions {
   /** With each object. */
   readonly verbose?: boolean | undefined;
@@ -253,7 +271,7 @@ export interface ManifestDocument {
 }
 
 /**
- * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `registries`, `manifest`,
+ * A client of layerd, or of any engine that speaks the Engine API (`layers`, `referrers`, `usage`, `gc`, `registries`, `manifest`,
  * `putManifest`, `copy` and all of transfers and pulls are layerd's own). Requests share kept connections; streams are never
  * buffered and stop when their iteration is left.
  *
@@ -620,6 +638,19 @@ export class LayerdClient implements AsyncDisposable {
     const path = `/layerd/images/${encodeName(name)}/referrers`;
     const call: Call = { method: 'GET', path, query, headers: authHeader(options.auth) };
     return this.#own('tell of referrers of images', options, () => this.#json(call, options));
+  }
+
+  /**
+   * Removes images, the least recently used first, until as much of the disk is free as is configured or asked for; tells
+   * what went, what stayed, and why. Leaving it by the signal ends it; what was removed by then stays so.
+   */
+  async gc(options: GcOptions = {}): Promise<GcReport> {
+    const { signal, dryRun = false, ...terms } = options;
+    const query = new URLSearchParams(dryRun ? { dryRun: '1' } : {});
+    for (const [name, value] of Object.entries(terms)) if (value !== undefined) query.set(name, String(value));
+    return this.#own('collect images', { signal }, () =>
+      this.#json({ method: 'POST', path: '/layerd/gc', query }, { signal }),
+    );
   }
 
   /** What takes space in the store: images, what interrupted pulls have left, and what is under way. */

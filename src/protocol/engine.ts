@@ -233,6 +233,59 @@ export interface UsageReport {
   underWay: Amount;
 }
 
+/** A file system in bytes, and the percent of it that are in use. */
+export interface DiskReport {
+  capacity: number;
+  available: number;
+  percent: number;
+}
+
+/** An image as a collection saw it. */
+export interface GcImage {
+  id: Digest;
+  /** Its tags, or without any its digests in repositories. */
+  names: string[];
+  /** When it was last pulled, loaded, tagged, pushed or saved (RFC 3339). */
+  lastUsed: string;
+}
+
+/** An image that was removed, or would be. */
+export interface GcRemoved extends GcImage {
+  /** Bytes of the disk that this freed. */
+  bytes: number;
+  reason: 'maximum-age' | 'dangling' | 'least-recently-used';
+}
+
+/** An image that was kept. */
+export interface GcKept extends GcImage {
+  /** Bytes of the disk that it takes, those that it shares included. */
+  bytes: number;
+  /**
+   * `held` by somebody; `in-use` by a pull, push, save or load; `parent` of an image that stands on it; `young`: used within
+   * the minimum age; `local`: no registry is known to have it; `enough` was freed without it.
+   */
+  reason: 'held' | 'in-use' | 'parent' | 'young' | 'local' | 'enough';
+  /** Who holds it, where anybody does. */
+  holders: string[];
+}
+
+/** What a collection of images did, or would do, `POST /layerd/gc`. */
+export interface GcReport {
+  dryRun: boolean;
+  /** The data root's, before and after; after, once the files that were removed are gone. */
+  before: DiskReport;
+  after: DiskReport;
+  /** Bytes that were to be freed; 0 where the disk was as it is wanted. */
+  wanted: number;
+  reclaimed: number;
+  /** Of those wanted, bytes that could not be freed: everything else was to be kept. */
+  missing: number;
+  removed: GcRemoved[];
+  kept: GcKept[];
+  /** Bytes of what interrupted pulls had kept for a resume, which go last. */
+  interrupted: number;
+}
+
 /** A registry's pull limit as it last told it, `GET /layerd/registries`. */
 export interface RegistryReport {
   registry: string;

@@ -34,6 +34,7 @@ describe('completion', () => {
         'rm',
         'remove',
         'prune',
+        'gc',
         'save',
         'load',
         'import',
@@ -125,7 +126,7 @@ complete_line 'layerctl image '
       'latest',
       '5000/app:1',
       'json',
-      'pull push ls list inspect history tag rm remove prune save load import copy',
+      'pull push ls list inspect history tag rm remove prune gc save load import copy',
       '',
     ]);
   });

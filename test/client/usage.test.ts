@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { describe, it } from 'node:test';
 import { Interruption } from '../../src/client/interruption.ts';
+import type { GcReport } from '../../src/protocol/engine.ts';
 import { json, layerctl, scriptedEngine, type CliOptions, type Script } from './support.ts';
 
 const id = (digit: string): `sha256:${string}` => `sha256:${digit.repeat(64)}`;
@@ -66,6 +67,127 @@ describe('layerctl prune', () => {
     assert.deepEqual([status, filters], [2, []]);
     assert.match(err, /--force/);
   });
+});
+
+describe('layerctl gc', () => {
+  const lastUsed = '2026-01-15T10:00:00.000Z';
+  const report: GcReport = {
+    dryRun: false,
+    before: { capacity: 100_000_000, available: 9_000_000, percent: 91 },
+    after: { capacity: 100_000_000, available: 21_000_000, percent: 79 },
+    wanted: 11_000_000,
+    reclaimed: 12_000_000,
+    missing: 0,
+    removed: [
+      { id: id('a'), names: ['app:1', 'app:2'], lastUsed, bytes: 10_000_000, reason: 'least-recently-used' },
+      { id: id('b'), names: [], lastUsed, bytes: 1_000_000, reason: 'dangling' },
+    ],
+    kept: [
+      { id: id('c'), names: ['base:1'], lastUsed, bytes: 5000, reason: 'held', holders: ['image set base'] },
+      { id: id('d'), names: ['own:1'], lastUsed, bytes: 6000, reason: 'local', holders: [] },
+    ],
+    interrupted: 1_000_000,
+  };
+
+  async function run(
+    context: Parameters<typeof scriptedEngine>[0],
+    argv: readonly string[],
+    answer: Partial<GcReport> = {},
+    options: CliOptions = {},
+  ) {
+    const body = { ...report, ...answer };
+    const { host, seen } = await scriptedEngine(context, ({ path }, response) => {
+      if (path === '/layerd/gc') json(response, body);
+    });
+    const result = await layerctl(['gc', ...argv], { ...options, env: { LAYERD_HOST: host } });
+    return { ...result, asked: seen.filter(({ path }) => path === '/layerd/gc').map(({ query }) => query.toString()) };
+  }
+
+  it('tells what it removed and why, and what that freed', async (context) => {
+    const { out, status, asked } = await run(context, ['-f']);
+    assert.deepEqual([status, asked], [0, ['']]);
+    assert.equal(
+      out,
+      [
+        'IMAGE     IMAGE ID       LAST USED     SIZE      ACTION    REASON',
+        'app:1     aaaaaaaaaaaa   2 hours ago   10MB      removed   least recently used',
+        '<none>    bbbbbbbbbbbb   2 hours ago   1MB       removed   has no tag',
+        '',
+        'Interrupted pulls: removed 1MB',
+        'Total reclaimed space: 12MB; use of the disk from 91% to 79%',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('tells in a dry run also what would be kept and why, and asks nobody', async (context) => {
+    const { out, status, asked } = await run(context, ['--dry-run'], { dryRun: true });
+    assert.deepEqual([status, asked], [0, ['dryRun=1']]);
+    assert.match(out, /^app:1 +aaaaaaaaaaaa +2 hours ago +10MB +would remove +least recently used$/m);
+    assert.match(out, /^base:1 +cccccccccccc +2 hours ago +5kB +kept +held by image set base$/m);
+    assert.match(out, /^own:1 +.* kept +no registry is known to have it$/m);
+    assert.match(out, /\nTotal space that would be reclaimed: 12MB; use of the disk from 91% to 79%\n$/);
+  });
+
+  it('passes on how far to go', async (context) => {
+    const argv = ['-f', '--high', '85', '--low=80%', '--min-age', '1h', '--max-age', '720h', '--local'];
+    const { asked } = await run(context, argv);
+    assert.deepEqual(asked, ['high=85&low=80&minimumAge=1h&maximumAge=720h&local=true']);
+    assert.deepEqual((await run(context, ['-f', '--free', '1.5g'])).asked, [`free=${1.5 * 1024 ** 3}`]);
+  });
+
+  it('says as JSON what became of every image', async (context) => {
+    const { out } = await run(context, ['-f', '--format', 'json']);
+    const rows = out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, string>);
+    assert.deepEqual(
+      rows.map(({ Image, Action }) => [Image, Action]),
+      [
+        ['app:1', 'removed'],
+        ['<none>', 'removed'],
+        ['base:1', 'kept'],
+        ['own:1', 'kept'],
+      ],
+    );
+    assert.equal(rows[0]?.['Names'], 'app:1, app:2');
+  });
+
+  it('fails where less could be freed than was wanted, and shows what is in the way', async (context) => {
+    const { out, err, status } = await run(context, ['-f'], { missing: 2_000_000 });
+    assert.equal(status, 1);
+    assert.match(out, / held by image set base$/m);
+    assert.match(err, /^layerctl: 2MB of 11MB could not be freed/);
+  });
+
+  it('says so where there is nothing to remove', async (context) => {
+    const nothing = { removed: [], kept: [], interrupted: 0, reclaimed: 0, wanted: 0 };
+    assert.equal((await run(context, ['-f'], nothing)).out, 'Nothing to remove: 91% of the disk are in use\n');
+  });
+
+  it('asks on a terminal, and needs --force elsewhere', async (context) => {
+    const stdin = Object.assign(Readable.from(['n\n']), { isTTY: true });
+    const refused = await run(context, [], {}, { stdin });
+    assert.deepEqual([refused.status, refused.asked], [1, []]);
+    assert.match(refused.out, /^WARNING! This will remove images, those that were used least recently first\.\n/);
+    assert.match(refused.err, /^layerctl: the collection has been cancelled; nothing was removed\n/);
+    const { err, status, asked } = await run(context, [], {}, { stdin: Readable.from(['y\n']) });
+    assert.deepEqual([status, asked], [2, []]);
+    assert.match(err, /--force/);
+  });
+
+  for (const [argv, message] of [
+    [['--high', '101'], /--high '101': expected percent of the disk/],
+    [['--low', 'x'], /--low 'x'/],
+    [['--free', '20x'], /--free '20x': expected a size such as 500m or 20g/],
+  ] as const) {
+    it(`refuses ${argv.join(' ')}`, async (context) => {
+      const { err, status, asked } = await run(context, ['-f', ...argv]);
+      assert.deepEqual([status, asked], [2, []]);
+      assert.match(err, message);
+    });
+  }
 });
 
 describe('layerctl df', () => {

@@ -1,47 +1,20 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { mkdir, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
+import { rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bulk, image, layer } from '../support/images.ts';
-import { must, needs, run, scratch } from '../support/process.ts';
+import { must, needs } from '../support/process.ts';
+import { smallDisk, type SmallDisk } from '../support/small-disk.ts';
 import { failed, linesOf, startStack, storeFiles, succeeded, type Stack } from '../support/stack.ts';
 
 const MIB = 1024 * 1024;
-const DISK_BYTES = 64 * MIB;
 /** What the reserve takes of such a disk. */
 const RESERVE_BYTES = 3 * MIB;
 /** How long the reserve may take until it is whole again, and how often it is looked at. */
 const REFILL_TIMEOUT_MS = 20_000;
 const POLL_MS = 50;
-
-interface SmallDisk extends AsyncDisposable {
-  readonly path: string;
-  readonly dataRoot: string;
-}
-
-/** An ext4 of its own, where what is deleted is free only once the journal says so; undefined where it cannot be had. */
-async function smallDisk(t: TestContext): Promise<SmallDisk | undefined> {
-  await using cleanup = new AsyncDisposableStack();
-  const { path } = cleanup.use(await scratch('disk'));
-  const [device, mountPoint] = [join(path, 'device'), join(path, 'mount')];
-  await mkdir(mountPoint);
-  await writeFile(device, '');
-  await truncate(device, DISK_BYTES);
-  await must('mkfs.ext4', ['-q', device]);
-  if ((await run('mount', ['-o', 'loop', device, mountPoint])).code !== 0) {
-    t.skip('cannot mount a loop device here');
-    return undefined;
-  }
-  cleanup.defer(async () => {
-    await must('umount', [mountPoint]);
-  });
-  const resources = cleanup.move();
-  const dataRoot = join(mountPoint, 'data');
-  await mkdir(dataRoot);
-  return { path: mountPoint, dataRoot, [Symbol.asyncDispose]: () => resources.disposeAsync() };
-}
 
 /** Writes files to the disk, large ones first, until there is no block left: twice, for deletions that take their time. */
 async function fill(disk: SmallDisk): Promise<void> {

@@ -67,7 +67,7 @@ describe('a start', { skip: needs('docker', 'docker-registry') }, () => {
     await restored(join(layers, name), bytes);
   });
 
-  it('after a reboot makes those again that may not have reached the disk', async () => {
+  it('after a reboot makes those again that may not have reached the disk, and gives no event a number again', async () => {
     await using stack = await startStack();
     const { file, bytes } = await pulled(stack);
     const damaged = Buffer.from(bytes);
@@ -76,6 +76,7 @@ describe('a start', { skip: needs('docker', 'docker-registry') }, () => {
     change(stack, `UPDATE layer SET durable = 0; UPDATE fact SET value = 'another' WHERE key = 'boot id'`);
     await stack.daemon.start();
     await restored(file, bytes);
+    assert.match((await stack.daemon.request('/metrics')).body, /^layerd_events_last_sequence 1000\d{3}$/m);
   });
 
   it('does not do so for those that have', async () => {

@@ -259,6 +259,39 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./prune.ts')).prune,
   },
   {
+    paths: ['gc', 'image gc'],
+    group: IMAGES,
+    summary: 'Remove the images that were used least recently',
+    description:
+      'Removes images until as little of the disk is in use as the daemon’s low threshold or the options say, if the use is at ' +
+      'the high threshold: first those without a tag, then those that were used least recently. To be used is to be pulled, ' +
+      'loaded, tagged, pushed or saved. What is in use, was used a moment ago, is held, or could not be pulled again ' +
+      'stays. Tells what was removed, and with --dry-run also why all else is kept.',
+    args: [],
+    options: [
+      { flags: '-n, --dry-run', description: 'Show what would be removed and what would be kept, and remove nothing' },
+      { flags: '-f, --force', description: 'Do not ask for confirmation; needed where there is no terminal' },
+      FORMAT_LIST,
+      {
+        flags: '--free <SIZE>',
+        description: 'Until so much of the disk is free, such as 20g, whatever the thresholds say',
+      },
+      { flags: '--high <PERCENT>', description: 'If so much of the disk is in use, or more' },
+      { flags: '--local', description: 'Remove also loaded and imported images, which nobody can pull again' },
+      { flags: '--low <PERCENT>', description: 'Until no more of the disk is in use' },
+      { flags: '--max-age <DURATION>', description: 'Remove what was not used for longer, such as 720h, in any case' },
+      { flags: '--min-age <DURATION>', description: 'Keep what was used within this time, such as 2m' },
+      NO_TRUNC,
+    ],
+    examples: [
+      ['layerctl gc --dry-run', 'what the daemon’s thresholds would have removed now'],
+      ['layerctl gc --low 60', 'until at most 60 percent of the disk are in use'],
+      ['layerctl gc --free 20g -f', 'in a script that needs space'],
+      ['layerctl gc -n --max-age 720h', 'what nobody has used for 30 days'],
+    ],
+    load: async () => (await import('./gc.ts')).gc,
+  },
+  {
     paths: ['save', 'image save'],
     group: IMAGES,
     summary: 'Save images to an archive',
@@ -801,7 +834,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const PARENTS: Readonly<Record<string, { readonly summary: string; readonly group: string }>> = {
   manifest: { summary: 'Commands on manifests: annotate, create, inspect, push, rm', group: REGISTRIES },
   image: {
-    summary: 'Commands on images: copy, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
+    summary: 'Commands on images: copy, gc, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
   transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },

@@ -15,6 +15,16 @@ export function binarySize(bytes: number): string {
   return scaled(bytes, 1024, BINARY, 4);
 }
 
+const SIZE = /^(\d{1,12}(?:\.\d{1,6})?) ?([kmgtp]?)(?:i?b)?$/;
+
+/** Bytes of a size such as `20g`, `1.5GB` or `500MiB`, whose units are of 1024 as where docker takes sizes; undefined where it is none. */
+export function parseSize(text: string): number | undefined {
+  const [, amount, unit = ''] = SIZE.exec(text.toLowerCase()) ?? [];
+  return amount === undefined
+    ? undefined
+    : Math.floor(Number(amount) * 1024 ** ' kmgtp'.indexOf(unit === '' ? ' ' : unit));
+}
+
 function scaled(bytes: number, base: number, units: readonly string[], digits: number): string {
   let value = bytes;
   let unit = 0;

@@ -1,13 +1,14 @@
 import { LayerdError } from '../../protocol/errors.ts';
 import type { Event } from '../events/event.ts';
-import type { EventFilter, EventLog } from '../events/log.ts';
+import type { EventFilter } from '../events/log.ts';
 import { matchesLabels, parseFilters, type Filters } from '../images/filters.ts';
 import { familiarName, parseReference } from '../../protocol/reference.ts';
 import type { Call } from './call.ts';
 import { eventText, knowsEvent } from './compat.ts';
-import { drained } from './drained.ts';
 import { negotiate } from './media-type.ts';
 import { quote, time } from './parameters.ts';
+import { Subscription, type Delivery, type SubscribedLog } from './subscriptions/subscription.ts';
+import { written } from './written.ts';
 
 /** Content types of the stream, most wanted first. RFC 7464 puts a record separator before each text. */
 const JSON_LINES = 'application/jsonl';
@@ -16,7 +17,7 @@ const JSON_SEQUENCE = 'application/json-seq';
 const RECORD_SEPARATOR = '\u001e';
 
 /** `GET /events`: past events from `since`, then those that happen, until `until` or until the client goes away. */
-export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): Promise<void> {
+export async function streamEvents(call: Call, log: SubscribedLog): Promise<void> {
   const { query, version, response, signal } = call;
   const since = time(query, 'since');
   const until = time(query, 'until');
@@ -27,12 +28,24 @@ export async function streamEvents(call: Call, log: Pick<EventLog, 'follow'>): P
   const type = negotiate(call.request.headers.accept, [JSON_LINES, ND_JSON, JSON_SEQUENCE], 'application/json');
   const prefix = type === JSON_SEQUENCE ? RECORD_SEPARATOR : '';
   // The place in the log is taken before the client learns that it is subscribed.
-  const events = log.follow({ since, until, filter }, signal);
+  const place = since === undefined ? log.end : log.before(since);
+  const subscription = new Subscription(log, { place, filter, until });
   response.setHeader('Content-Type', type);
   response.flushHeaders();
-  for await (const event of events) {
-    // The connection holds what it can; the rest stays in the log until the client has read.
-    if (!response.write(`${prefix}${eventText(event, version)}\n`)) await drained(response, signal);
+  const linesOf = (delivery: Delivery): string => {
+    if (delivery.kind === 'gap') {
+      // The Engine API has no word for what is missing, so the stream breaks off instead of leaving a silent gap.
+      throw new LayerdError(
+        'unavailable',
+        `this reader fell behind: the log no longer has the events ${delivery.from} to ${delivery.to}; subscribe again`,
+      );
+    }
+    const events = delivery.kind === 'events' ? delivery.events : [];
+    return events.map((event) => `${prefix}${eventText(event, version)}\n`).join('');
+  };
+  // What the connection does not take stays in the log until the client has read.
+  for await (const lines of subscription.deliveries(signal, linesOf)) {
+    if (lines !== '') await written(response, lines, signal);
   }
   response.end();
 }

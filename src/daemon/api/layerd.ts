@@ -6,6 +6,7 @@ import { readBody } from './body.ts';
 import { newRouter, serve, type Call } from './call.ts';
 import { wishOf } from './client.ts';
 import { credentialsByRegistry, credentialsOf } from './credentials.ts';
+import { gcRequest } from './gc.ts';
 import { discardBody } from './guard.ts';
 import { imageName } from './names.ts';
 import { flag, named, platform } from './parameters.ts';
@@ -105,6 +106,10 @@ export function layerdRoutes({ images, registries, log }: Pick<ApiParts, 'images
       const { items: _, ...report } = await images.usage({ items: false });
       call.json(report);
     }),
+  );
+  router.post(
+    '/layerd/gc',
+    serve(async (call) => call.json(await images.collect(gcRequest(call)))),
   );
   router.get(
     '/layerd/registries',

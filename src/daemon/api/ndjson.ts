@@ -1,5 +1,5 @@
 import type { Call } from './call.ts';
-import { drained } from './drained.ts';
+import { written } from './written.ts';
 
 /** Answers with a line of JSON for each value, as they come. */
 export async function answerLines(
@@ -11,7 +11,7 @@ export async function answerLines(
   for await (const batch of batches) {
     const lines = batch.map((value) => `${JSON.stringify(value)}\n`).join('');
     // Nothing is asked for while the connection is full: what changes meanwhile is told as it is then.
-    if (lines !== '' && !response.write(lines)) await drained(response, signal);
+    if (lines !== '') await written(response, lines, signal);
   }
   response.end();
 }

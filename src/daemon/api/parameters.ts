@@ -2,7 +2,7 @@ import { LayerdError } from '../../protocol/errors.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { decodePlatform } from '../images/platform.ts';
 import { withTag, type Reference } from '../../protocol/reference.ts';
-import { parseTime } from '../../protocol/time.ts';
+import { parseDuration, parseTime } from '../../protocol/time.ts';
 
 /** A parameter is never longer than this in an error message, in characters. */
 const QUOTED = 100;
@@ -37,7 +37,7 @@ export function integer(
 ): number | undefined {
   const text = query.get(name) ?? '';
   if (text === '') return undefined;
-  const value = /^-?\d{1,9}$/.test(text) ? Number(text) : NaN;
+  const value = /^-?\d{1,15}$/.test(text) ? Number(text) : NaN;
   if (value >= min && value <= max) return value;
   throw new LayerdError(
     'invalid',
@@ -49,6 +49,20 @@ export function integer(
 export function time(query: URLSearchParams, name: string): bigint | undefined {
   const text = query.get(name) ?? '';
   return text === '' ? undefined : named(name, () => parseTime(text, Date.now()));
+}
+
+const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
+
+/** A span of time such as 30m or 720h, in milliseconds; undefined where the parameter is missing or empty. */
+export function duration(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name) ?? '';
+  if (text === '') return undefined;
+  const nanoseconds = parseDuration(text);
+  if (nanoseconds !== undefined && nanoseconds >= 0n) return Number(nanoseconds / NANOSECONDS_PER_MILLISECOND);
+  throw new LayerdError(
+    'invalid',
+    `parameter ${name}: ${quote(text)} is no span of time; expected one such as 30m or 720h`,
+  );
 }
 
 /** A reference with the tag of a parameter of its own, which goes before the one in the name. */

@@ -1,6 +1,7 @@
 import type {
   DeleteItem,
   DistributionInspect,
+  GcReport,
   ImageInspect,
   LayerReport,
   ReferrerReport,
@@ -13,13 +14,13 @@ import type {
 } from '../../protocol/engine.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import type { ProgressMessage } from '../../protocol/progress.ts';
-import type { EventLog } from '../events/log.ts';
 import type { Health } from '../health/health.ts';
 import type { Credentials, RemoteManifest, RequestOptions } from '../registry/registry.ts';
 import type { AttestationRequest, Attestations } from '../images/attestations.ts';
 import type { DetachedPulls } from '../images/detached.ts';
 import type { Filters } from '../images/filters.ts';
 import type { CopyRequest } from '../images/copy.ts';
+import type { GcRequest } from '../images/gc/gc.ts';
 import type { HistoryStep } from '../images/history.ts';
 import type { ListedSummary, ListOptions } from '../images/list.ts';
 import type { PublishRequest } from '../images/publish.ts';
@@ -47,7 +48,7 @@ export interface ApiParts {
   readonly log: Log;
   readonly tracer: Tracer;
   readonly images: ImageOperations;
-  readonly events: Pick<EventLog, 'follow'> & SubscribedLog;
+  readonly events: SubscribedLog;
   readonly transfers: TransferOperations;
   readonly detached: Pick<DetachedPulls, 'platform' | 'begin' | 'ended' | 'find' | 'watch'>;
   readonly limits: {
@@ -103,6 +104,8 @@ export interface ImageOperations {
   remove(name: string, options: { force: boolean; noPrune: boolean; platforms: Platform[] }): Result<DeleteItem[]>;
   /** Removes images that nothing uses. What was removed until the signal came is told all the same. */
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport>;
+  /** Removes images so that the disk does not fill up, or tells which it would. */
+  collect(request: GcRequest): Promise<GcReport>;
   /** Tells what takes space; with `items` what each image does. */
   usage(options: { items: boolean }): Promise<Usage>;
   /** Gives an image another name. */

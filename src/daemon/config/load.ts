@@ -35,6 +35,7 @@ export function loadConfig(flags: FlagValues, configFile: string | undefined, su
     tracing: readTracing(values.otlpEndpoint, surroundings.env),
   };
   checkTls(config);
+  checkGc(config);
   return deepFreeze(config);
 }
 
@@ -107,6 +108,24 @@ function checkTls(config: Config): void {
     throw invalid(
       `refusing to listen on ${formatHost(open)} without TLS, which gives root on this machine to everyone who reaches it: use --tlsverify with --tlscacert, --tlscert and --tlskey, or say --tls=false if the network is trusted`,
     );
+  }
+}
+
+/** Checks what the options of garbage collection say together. */
+function checkGc(config: Config): void {
+  const { imageGcHighThreshold: high, imageGcLowThreshold: low } = config;
+  const { imageGcMinimumAge: minimumAge, imageGcMaximumAge: maximumAge } = config;
+  if (low !== undefined && high === undefined) {
+    throw new LayerdError('invalid', 'image-gc-low-threshold is given but image-gc-high-threshold is not: give both');
+  }
+  if (low !== undefined && high !== undefined && low > high) {
+    throw new LayerdError(
+      'invalid',
+      `image-gc-low-threshold ${low} is above image-gc-high-threshold ${high}: images are removed from the high one on, down to the low one`,
+    );
+  }
+  if (maximumAge !== undefined && maximumAge <= minimumAge) {
+    throw new LayerdError('invalid', 'image-gc-maximum-age must be longer than image-gc-minimum-age');
   }
 }
 

@@ -7,6 +7,11 @@ export const RESUME_WINDOW = 24 * 60 * 60 * 1000;
 /** Expiry of a lease whose pull is under way. A start treats it as interrupted, since its pull died with the daemon. */
 export const UNDER_WAY = Number.MAX_SAFE_INTEGER;
 
+const PURPOSE = `substr(id, 1, instr(id, '#'))`;
+/** The leases of interrupted pulls that are not under way again; `?1` is {@link UNDER_WAY}. */
+const KEPT = `(SELECT id FROM lease WHERE expires_at <> ?1
+  AND ${PURPOSE} NOT IN (SELECT ${PURPOSE} FROM lease WHERE expires_at = ?1))`;
+
 /**
  * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at
  * what is stored and *adds* each digest it needs, so that no removal can come in between. When its image is committed
@@ -45,21 +50,19 @@ export class Leases {
     return this.#db.get(sql, digest, UNDER_WAY) !== undefined;
   }
 
-  /**
-   * Ends what interrupted pulls have kept, except where the same pull is under way again and may take it over. Part of the
-   * caller's transaction. Returns what they named.
-   */
+  /** What interrupted pulls have kept, except where the same pull is under way again and may take it over. */
+  kept(): Digest[] {
+    return this.#db
+      .all<{ digest: Digest }>(`SELECT DISTINCT digest FROM lease_content WHERE lease IN ${KEPT}`, UNDER_WAY)
+      .map((row) => row.digest);
+  }
+
+  /** Ends what interrupted pulls have {@link kept}, and returns it. Part of the caller's transaction. */
   endKept(): Digest[] {
     return this.#db.transaction(() => {
-      const purpose = `substr(id, 1, instr(id, '#'))`;
-      const kept = `(SELECT id FROM lease WHERE expires_at <> ?1
-        AND ${purpose} NOT IN (SELECT ${purpose} FROM lease WHERE expires_at = ?1))`;
-      const digests = this.#db.all<{ digest: Digest }>(
-        `SELECT DISTINCT digest FROM lease_content WHERE lease IN ${kept}`,
-        UNDER_WAY,
-      );
-      this.#db.run(`DELETE FROM lease WHERE id IN ${kept}`, UNDER_WAY);
-      return digests.map((row) => row.digest);
+      const digests = this.kept();
+      this.#db.run(`DELETE FROM lease WHERE id IN ${KEPT}`, UNDER_WAY);
+      return digests;
     });
   }
 

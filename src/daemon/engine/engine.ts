@@ -25,11 +25,12 @@ import { repositoriesOf } from '../images/store.ts';
 import { kernelSupport, type KernelSupport } from '../layers/mount.ts';
 import type { ContextLog, Log } from '../log.ts';
 import type { Database } from '../metadata/database.ts';
+import { diskOf, type Disk } from '../metadata/disk.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import { Movers } from './movers.ts';
-import { eventLimits, openListeners, scrubSettings, systemConfig } from './settings.ts';
+import { eventLimits, gcPolicy, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
 import { Verbs } from './verbs.ts';
 
@@ -77,6 +78,7 @@ export class Engine {
     this.#id = storeId(db);
     const build = readBuild();
     const host = hostPlatform();
+    const disk = (): Disk => diskOf(dataRoot);
     const metrics: DaemonMetrics = new DaemonMetrics({
       build: { version, commit: build.commit, node_version: process.versions.node },
       transfers: (direction) => (direction === 'download' ? movers.downloads : movers.uploads).counts,
@@ -87,6 +89,7 @@ export class Engine {
         const damaged = blob.damaged + layer.damaged;
         return { images: stores.images.count(), blobs: blob.count, layers: layer.count, damaged, ...bytes };
       },
+      disk,
     });
     const stores = new Stores({
       db,
@@ -99,7 +102,17 @@ export class Engine {
     });
     const { events } = stores;
     const movers = new Movers({ config, version, stores, metrics, log, tracer });
-    const verbs = new Verbs({ stores, movers, metrics, host, log, tracer, scrub: scrubSettings(config) });
+    const verbs = new Verbs({
+      stores,
+      movers,
+      metrics,
+      host,
+      log,
+      tracer,
+      disk,
+      gcPolicy: gcPolicy(config),
+      scrub: scrubSettings(config),
+    });
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -180,6 +193,7 @@ export class Engine {
     this.#reconciling = this.#reconcile().then(
       () => {
         this.#disorder = undefined;
+        this.#verbs.gc.start();
       },
       (error: unknown) => {
         this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
@@ -195,6 +209,7 @@ export class Engine {
     this.#movers.config = config;
     this.#stores.events.limits = eventLimits(config);
     this.#verbs.scrubber.settings = scrubSettings(config);
+    this.#verbs.gc.policy = gcPolicy(config);
     this.#tell('reload');
   }
 
@@ -202,6 +217,7 @@ export class Engine {
   async interrupt(): Promise<void> {
     clearInterval(this.#timer);
     this.#verbs.restorer.stop();
+    await this.#verbs.gc.stop();
     this.#tell('stop');
     this.#stores.events.close();
     // Before the transfers end, which would be the end of these too.

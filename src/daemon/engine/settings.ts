@@ -1,6 +1,7 @@
 import { tlsFiles, type Config } from '../config/config.ts';
 import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
+import type { GcPolicy } from '../images/gc/policy.ts';
 import type { ScrubSettings } from '../images/scrub.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
 import type { TransferLimits } from '../transfers/limits.ts';
@@ -36,6 +37,17 @@ export function transferLimits(config: Config): TransferLimits {
 
 const byRegistry = (limits: Config['maxDownloadsPerRegistry']): Record<string, number> =>
   Object.fromEntries(limits.map(({ registry = ANY_REGISTRY, count }) => [registry, count]));
+
+/** When images are collected. */
+export function gcPolicy(config: Config): GcPolicy {
+  return {
+    highThreshold: config.imageGcHighThreshold,
+    lowThreshold: config.imageGcLowThreshold,
+    minimumAge: config.imageGcMinimumAge,
+    maximumAge: config.imageGcMaximumAge,
+    localImages: config.imageGcLocalImages,
+  };
+}
 
 /** How registries are spoken to. */
 export function registryOptions(config: Config, version: string): RegistryOptions {

@@ -9,6 +9,7 @@ import { LayoutIndex } from '../images/layout.ts';
 import { ImageStore } from '../images/store.ts';
 import { LayerStore } from '../layers/store.ts';
 import type { Log } from '../log.ts';
+import { hasRebooted } from '../metadata/boot.ts';
 import type { Database } from '../metadata/database.ts';
 
 export interface StoresOptions {
@@ -37,7 +38,7 @@ export class Stores {
   constructor({ db, dataRoot, host, log, eventLimits, onEvent, onFreed }: StoresOptions) {
     this.db = db;
     this.#log = log;
-    this.events = new EventLog({ db, limits: eventLimits, onAppend: onEvent });
+    this.events = new EventLog({ db, limits: eventLimits, rebooted: hasRebooted(db), onAppend: onEvent });
     this.content = new ContentStore({ db, root: dataRoot, events: this.events });
     this.layers = new LayerStore({ db, root: dataRoot, events: this.events });
     // It writes where a pull was under way when the daemon died, which may be because the disk is full.

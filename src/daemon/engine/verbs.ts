@@ -6,6 +6,9 @@ import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
 import { DetachedPulls } from '../images/detached.ts';
 import { RemoteImages } from '../images/distribution.ts';
+import { ImageGc } from '../images/gc/gc.ts';
+import type { GcPolicy } from '../images/gc/policy.ts';
+import { GcSchedule } from '../images/gc/schedule.ts';
 import { Images } from '../images/images.ts';
 import { Importer } from '../images/import.ts';
 import { Loader } from '../images/load.ts';
@@ -22,6 +25,7 @@ import { Soundness } from '../images/soundness.ts';
 import { Tagger } from '../images/tag.ts';
 import { Verifier } from '../images/verify.ts';
 import type { ContextLog } from '../log.ts';
+import type { Disk } from '../metadata/disk.ts';
 import type { DaemonMetrics } from '../metrics/daemon.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import type { Movers } from './movers.ts';
@@ -35,6 +39,9 @@ export interface VerbsOptions {
   readonly log: ContextLog;
   readonly tracer: Tracer;
   readonly scrub: ScrubSettings;
+  /** The disk of the data root. */
+  readonly disk: () => Disk;
+  readonly gcPolicy: GcPolicy;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
@@ -42,12 +49,13 @@ export class Verbs {
   readonly images: Images;
   readonly restorer: Restorer;
   readonly scrubber: Scrubber;
-  readonly #checksums: readonly Checksums[];
+  readonly gc: GcSchedule;
   readonly detached: DetachedPulls;
+  readonly #checksums: readonly Checksums[];
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log, tracer, scrub }: VerbsOptions) {
+  constructor({ stores, movers, metrics, host, log, tracer, disk, gcPolicy, scrub }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
@@ -70,6 +78,7 @@ export class Verbs {
       layout.changed();
       restorer.syncLater();
       scrubber.recordLater();
+      gc.check();
     };
     const remover = new ImageRemover({
       store,
@@ -79,11 +88,25 @@ export class Verbs {
         return collector.collect(candidates);
       },
     });
+    const sweep = { store, remover, content, leases, collector };
+    const imageGc = new ImageGc(
+      {
+        ...sweep,
+        events,
+        log,
+        disk,
+        holds: { holders: () => [] },
+        observe: (outcome) => metrics.collected(outcome),
+      },
+      gcPolicy,
+    );
+    const gc = new GcSchedule(imageGc, log);
     const unpacker = loadUnpacker;
     const intake = { db, content, layers, unpacker, leases, collector, store, events, host, tracer, onCommit };
     this.restorer = restorer;
     this.scrubber = scrubber;
     this.#checksums = [asked, background];
+    this.gc = gc;
     this.#loader = new Loader(intake);
     this.#importer = new Importer({ ...intake, registries });
     this.images = new Images({
@@ -108,7 +131,8 @@ export class Verbs {
       }),
       pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host, tracer }),
       remover,
-      pruner: new Pruner({ store, remover, content, leases, collector, events }),
+      pruner: new Pruner({ ...sweep, events }),
+      gc: imageGc,
       tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
       saver: new Saver({ content, leases, collector, store, events }),
       loader: this.#loader,

@@ -1,4 +1,3 @@
-import { LayerdError } from '../../protocol/errors.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Event, EventType, NewEvent } from './event.ts';
 
@@ -6,34 +5,26 @@ import type { Event, EventType, NewEvent } from './event.ts';
 const PRUNE_EVERY = 64;
 /** Events that one pruning removes at most: more than were appended since the last one, so that it catches up. */
 const PRUNE_BATCH = 256;
-/** Events that are read from the database, and held by a subscriber, at a time. */
-const PAGE_SIZE = 256;
+/** Events that are read from the database, and held by a subscriber as text, at a time. */
+const PAGE_SIZE = 64;
 /** A page has no more than this of attributes, in characters, unless one event alone does: what a subscriber holds is bounded. */
-const PAGE_CHARACTERS = 48 * 1024;
+const PAGE_CHARACTERS = 32 * 1024;
 /** Pages that are kept for the next subscriber who comes to the same place. */
 const MAX_PAGES = 16;
-/** The longest delay that a timer can be set to, in milliseconds. */
-const MAX_TIMER = 2 ** 31 - 1;
 /**
  * How far, in nanoseconds, an event may be dated ahead of the clock so that it stays later than the one before it. A
  * clock that was set back by more than this is followed.
  */
 const MAX_LEAD = 1_000_000_000n;
 
+/**
+ * Numbers that are left out after a reboot. A power loss takes the transactions since the last checkpoint, of which the WAL
+ * has some megabytes: far fewer events than that, each of which takes more than 64 bytes.
+ */
+const SKIPPED = 1_000_000;
+
 /** Whether a subscriber wants an event. */
 export type EventFilter = (event: Event) => boolean;
-
-/** Which part of the log to read. Times are Unix nanoseconds and inclusive. */
-export interface EventRange {
-  /** Only events with a higher sequence number. */
-  readonly after?: number;
-  readonly since?: bigint | undefined;
-  readonly until?: bigint | undefined;
-}
-
-export interface FollowOptions extends EventRange {
-  readonly filter?: EventFilter | undefined;
-}
 
 /** A stretch of the log, shared by all who stand at the same place in it. */
 export interface Page {
@@ -85,12 +76,15 @@ export class EventLog {
     db,
     now = () => BigInt(Date.now()) * 1_000_000n,
     limits,
+    rebooted = false,
     onAppend = () => undefined,
   }: {
     readonly db: Database;
     /** Unix nanoseconds. */
     readonly now?: () => bigint;
     readonly limits: EventLogLimits;
+    /** Whether the newest events may have been lost, because the host was booted since. */
+    readonly rebooted?: boolean;
     /** Is told of each event once it is in the log. */
     readonly onAppend?: (event: NewEvent) => void;
   }) {
@@ -98,6 +92,7 @@ export class EventLog {
     this.#now = now;
     this.#limits = limits;
     this.#onAppend = onAppend;
+    if (rebooted) this.#skipLost();
   }
 
   /** What it keeps from the next pruning on. */
@@ -122,7 +117,8 @@ export class EventLog {
   append(event: NewEvent): void {
     const time = this.#nextTime();
     const { lastInsertRowid: seq } = this.#db.run(
-      'INSERT INTO event (time, type, action, actor, attributes) VALUES (?, ?, ?, ?, ?)',
+      `INSERT INTO event (time, latest, type, action, actor, attributes)
+       VALUES (?1, MAX(?1, COALESCE((SELECT latest FROM event ORDER BY seq DESC LIMIT 1), ?1)), ?2, ?3, ?4, ?5)`,
       time,
       event.type,
       event.action,
@@ -138,24 +134,14 @@ export class EventLog {
     });
   }
 
-  /** One page of the log, oldest first; the next one starts after the last event of this one. */
-  read(range: EventRange = {}, limit: number = PAGE_SIZE): Event[] {
-    const conditions = ['seq > ?'];
-    const values: (number | bigint)[] = [range.after ?? 0];
-    if (range.since !== undefined) {
-      conditions.push('time >= ?');
-      values.push(range.since);
-    }
-    if (range.until !== undefined) {
-      conditions.push('time <= ?');
-      values.push(range.until);
-    }
+  /** Events after a place in the log, oldest first. */
+  read(after = 0, limit: number = PAGE_SIZE): Event[] {
     // Nanoseconds do not fit a JavaScript number, so they leave SQLite as text.
     return this.#db
       .all<EventRow>(
         `SELECT seq, CAST(time AS TEXT) AS time, type, action, actor, attributes FROM event
-         WHERE ${conditions.join(' AND ')} ORDER BY seq LIMIT ?`,
-        ...values,
+         WHERE seq > ? ORDER BY seq LIMIT ?`,
+        after,
         limit,
       )
       .map((row) => ({
@@ -182,12 +168,12 @@ export class EventLog {
     if (this.retention().oldest > after + 1) return undefined;
     const events: Event[] = [];
     let characters = 0;
-    for (const event of this.read({ after })) {
+    for (const event of this.read(after)) {
       for (const [name, value] of Object.entries(event.attributes)) characters += name.length + value.length;
       if (events.length > 0 && characters > PAGE_CHARACTERS) break;
       events.push(event);
     }
-    const page = { events, last: events.at(-1)?.seq ?? after };
+    const page = { events, last: events.at(-1)?.seq ?? this.end };
     this.#pages.set(after, page);
     const [oldest] = this.#pages.keys();
     if (this.#pages.size > MAX_PAGES && oldest !== undefined) this.#pages.delete(oldest);
@@ -196,7 +182,13 @@ export class EventLog {
 
   /** Resolves when something is appended after a place, at once where that is so, or when the signal is aborted. */
   async appended(after: number, signal: AbortSignal): Promise<void> {
-    if (after >= this.end && !signal.aborted && !this.#closed) await this.#sleep(undefined, signal);
+    if (after < this.end || signal.aborted || this.#closed) return;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const wake = (): void => resolve(undefined);
+    this.#sleepers.add(wake);
+    signal.addEventListener('abort', wake, { once: true });
+    await promise;
+    this.#sleepers.delete(wake);
   }
 
   /** Counts a subscriber until it is disposed of. `place`: the sequence number of the last event that it has taken. */
@@ -208,19 +200,6 @@ export class EventLog {
   /** Whether the daemon stops. */
   get closed(): boolean {
     return this.#closed;
-  }
-
-  /**
-   * Follows the log from a place in it until a time, or until the signal is aborted. The place is after an event, or the
-   * first event of a time or later (whatever the clock did since), or else the end of the log as it is now. The iterator
-   * is a cursor: it holds one page, reads the next one when it was consumed, and sleeps at the end of the log, so that a
-   * slow reader costs no memory. A reader so slow that the log was pruned past its cursor gets an error of kind
-   * `unavailable`, never a silent gap.
-   */
-  follow(options: FollowOptions, signal: AbortSignal): AsyncIterable<Event> {
-    const { after, since } = options;
-    const start = after ?? (since === undefined ? this.retention().newest : this.before(since));
-    return { [Symbol.asyncIterator]: () => this.#cursor(start, options, signal) };
   }
 
   /** Ends every reader, since the daemon stops. */
@@ -258,62 +237,27 @@ export class EventLog {
     return last === undefined ? 0 : this.#db.run('DELETE FROM event WHERE seq <= ?', last).changes;
   }
 
-  async *#cursor(start: number, { until, filter }: FollowOptions, signal: AbortSignal): AsyncGenerator<Event> {
-    let cursor = start;
-    using _counted = this.attend(() => cursor);
-    const stopped = (): boolean => signal.aborted || this.#closed;
-    while (!stopped()) {
-      // Taken before the read, so that nothing that was appended up to `until` is missed.
-      const over = until !== undefined && this.#now() > until;
-      const { oldest } = this.retention();
-      if (oldest > cursor + 1) {
-        throw new LayerdError(
-          'unavailable',
-          `this reader fell behind: it stopped at event ${cursor}, and the log now starts at ${oldest}; subscribe again`,
-        );
-      }
-      const page = this.read({ after: cursor, until });
-      for (const event of page) {
-        cursor = event.seq;
-        if (filter !== undefined && !filter(event)) continue;
-        yield event;
-        if (stopped()) return;
-      }
-      if (page.length > 0) {
-        // More may have come while the page was read; and other requests get their turn between the pages.
-        await new Promise(setImmediate);
-      } else if (over) {
-        return;
-      } else {
-        await this.#sleep(until, signal);
-      }
-    }
-  }
-
-  /** The place in the log just before the first event of a time, in Unix nanoseconds, or later. */
+  /**
+   * The place in the log just before the first event of a time, in Unix nanoseconds, or later, whatever the clock did
+   * among them: by the latest time up to each event, which only grows.
+   */
   before(time: bigint): number {
-    const { seq } = this.#db.get<{ seq: number | null }>('SELECT min(seq) AS seq FROM event WHERE time >= ?', time) ?? {
-      seq: null,
-    };
-    return seq === null ? this.retention().newest : seq - 1;
+    const row = this.#db.get<{ seq: number }>(
+      'SELECT seq FROM event WHERE latest >= ? ORDER BY latest, seq LIMIT 1',
+      time,
+    );
+    return row === undefined ? this.retention().newest : row.seq - 1;
   }
 
-  /** Waits for an event, for the time to come, or for the signal. */
-  #sleep(until: bigint | undefined, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      let timer: NodeJS.Timeout | undefined;
-      const wake = (): void => {
-        this.#sleepers.delete(wake);
-        signal.removeEventListener('abort', wake);
-        clearTimeout(timer);
-        resolve();
-      };
-      this.#sleepers.add(wake);
-      signal.addEventListener('abort', wake);
-      if (until !== undefined) {
-        const milliseconds = Number((until - this.#now()) / 1_000_000n) + 1;
-        timer = setTimeout(wake, Math.min(Math.max(milliseconds, 1), MAX_TIMER));
-      }
+  /**
+   * Leaves out the numbers of events that were told and then lost, so that none is given to another event. Durably, for
+   * the next power loss may come before anything else is synced.
+   */
+  #skipLost(): void {
+    this.#db.durable(() => {
+      const { newest } = this.retention();
+      this.#db.run("DELETE FROM sqlite_sequence WHERE name = 'event'");
+      this.#db.run("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", newest + SKIPPED);
     });
   }
 

@@ -1,6 +1,7 @@
 import type {
   DeleteItem,
   DistributionInspect,
+  GcReport,
   ImageInspect,
   LayerReport,
   PruneReport,
@@ -17,6 +18,7 @@ import type { AttestationRequest, Attestations, Attestor } from './attestations.
 import type { Copier, CopyRequest } from './copy.ts';
 import type { RemoteImages } from './distribution.ts';
 import type { Filters } from './filters.ts';
+import type { GcRequest, ImageGc } from './gc/gc.ts';
 import { imageHistory, type HistoryStep } from './history.ts';
 import { inspectImage } from './inspect.ts';
 import { layerReports } from './layer-report.ts';
@@ -52,6 +54,7 @@ export class Images {
   readonly #pusher: Pusher;
   readonly #remover: ImageRemover;
   readonly #pruner: Pruner;
+  readonly #gc: ImageGc;
   readonly #tagger: Tagger;
   readonly #saver: Saver;
   readonly #loader: Loader;
@@ -73,6 +76,7 @@ export class Images {
     pusher: Pusher;
     remover: ImageRemover;
     pruner: Pruner;
+    gc: ImageGc;
     tagger: Tagger;
     saver: Saver;
     loader: Loader;
@@ -93,6 +97,7 @@ export class Images {
     this.#pusher = parts.pusher;
     this.#remover = parts.remover;
     this.#pruner = parts.pruner;
+    this.#gc = parts.gc;
     this.#tagger = parts.tagger;
     this.#saver = parts.saver;
     this.#loader = parts.loader;
@@ -133,6 +138,10 @@ export class Images {
 
   prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
     return this.#observed('prune', {}, () => this.#pruner.prune(filters, signal));
+  }
+
+  collect(request: GcRequest): Promise<GcReport> {
+    return this.#gc.collect(request);
   }
 
   usage(options: { items: boolean }): Promise<Usage> {

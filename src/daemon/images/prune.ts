@@ -1,25 +1,13 @@
-import type { Digest } from '../../protocol/digest.ts';
-import type { DeleteItem, PruneReport } from '../../protocol/engine.ts';
+import type { PruneReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
-import type { GarbageCollector } from '../content/garbage.ts';
-import type { Leases } from '../content/leases.ts';
-import type { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
 import { booleanFilter, filterValues, type Filters } from './filters.ts';
 import { imageFilter } from './image-filter.ts';
-import type { ImageRemover, Removal } from './remove.ts';
-import type { ImageStore } from './store.ts';
-
-/** Images are removed for this long in one turn of the event loop, in milliseconds; at least one is. */
-const TURN = 2;
+import type { Removal } from './remove.ts';
+import { abandonInterrupted, inTurns, isWanted, sumOf, type SweepParts } from './sweep.ts';
 
 /** What a prune works with. */
-export interface PrunerParts {
-  readonly store: ImageStore;
-  readonly remover: ImageRemover;
-  readonly content: ContentStore;
-  readonly leases: Leases;
-  readonly collector: GarbageCollector;
+export interface PrunerParts extends SweepParts {
   readonly events: { append(event: NewEvent): unknown };
 }
 
@@ -59,50 +47,24 @@ export class Pruner {
     using watch = store.watch();
     const candidates = store.listing().filter((image) => select(image) !== undefined);
     const isFiltered = ['label', 'label!', 'until'].some((name) => filterValues(filters, name).length > 0);
-    const report: PruneReport = { ImagesDeleted: [], SpaceReclaimed: 0 };
-    let next = 0;
-    for (let isLast = false; !isLast;) {
-      // On a full disk the body may run twice: it has no effect but on the database.
-      const turn = store.db.essential(() => {
-        const until = performance.now() + TURN;
-        const removals: Removal[] = [];
-        let at = next;
-        for (; at < candidates.length && !signal.aborted; at += 1) {
-          if (removals.length > 0 && performance.now() > until) break;
-          const id = candidates[at]?.id;
-          if (id !== undefined && !this.#isWanted(id, watch.targets)) {
-            removals.push(this.#parts.remover.removeListed(id));
-          }
-        }
-        const isEnd = at === candidates.length || signal.aborted;
-        if (isEnd && !isFiltered && !signal.aborted) removals.push(this.#abandonInterrupted());
-        const freed = removals.reduce((sum, { bytes }) => sum + bytes, 0);
-        if (isEnd) this.#tell(report.SpaceReclaimed + freed);
-        return { done: removals.flatMap(({ done }) => done), freed, at, isEnd };
-      });
-      report.ImagesDeleted.push(...turn.done);
-      report.SpaceReclaimed += turn.freed;
-      next = turn.at;
-      isLast = turn.isEnd;
-      if (!isLast) await new Promise(setImmediate);
-    }
-    return report;
-  }
-
-  /** Whether somebody has pulled, loaded or tagged the image since it was chosen, or works with it. */
-  #isWanted(listedId: Digest, touched: ReadonlySet<Digest>): boolean {
-    const { store, leases } = this.#parts;
-    return store.targets(listedId).some((target) => touched.has(target) || leases.isInUse(target));
-  }
-
-  /** Lets go of what interrupted pulls have kept for a resume. */
-  #abandonInterrupted(): Removal {
-    const { content, leases, collector } = this.#parts;
-    const kept = leases.endKept();
-    const begun = new Set(kept.filter((digest) => content.has(digest) || content.ingestSize(digest) > 0));
-    const { blobs, bytes } = collector.abandon(kept);
-    const done: DeleteItem[] = blobs.filter((digest) => begun.has(digest)).map((digest) => ({ Deleted: digest }));
-    return { done, bytes };
+    const removals = await inTurns<Removal>(store.db, {
+      count: candidates.length,
+      isOver: () => signal.aborted,
+      step: (at) => {
+        const id = candidates[at]?.id;
+        if (id === undefined || isWanted(this.#parts, id, watch.targets)) return undefined;
+        return this.#parts.remover.removeListed(id);
+      },
+      end: (told) => {
+        const last = isFiltered || signal.aborted ? undefined : abandonInterrupted(this.#parts);
+        this.#tell(sumOf(told) + (last?.bytes ?? 0));
+        return last;
+      },
+    });
+    return {
+      ImagesDeleted: removals.flatMap(({ done }) => done),
+      SpaceReclaimed: sumOf(removals),
+    };
   }
 
   #tell(reclaimed: number): void {

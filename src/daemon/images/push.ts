@@ -246,6 +246,7 @@ class Push {
         this.#content.blobs.map(({ digest }) => digest),
         this.#repository,
       );
+      store.used(image.target);
       // The image may have been removed meanwhile.
       store.db.run(
         'INSERT OR IGNORE INTO repo_digest (repository, target) SELECT ?, target FROM image WHERE target = ?',

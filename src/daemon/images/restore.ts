@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
 import { messageOf } from '../../protocol/errors.ts';
 import type { Digest } from '../../protocol/digest.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { LayerStore } from '../layers/store.ts';
+import { hasRebooted, noteBoot } from '../metadata/boot.ts';
 import type { Database } from '../metadata/database.ts';
 import { splitCanonicalName } from '../../protocol/reference.ts';
 import type { Demands } from '../transfers/demand.ts';
@@ -31,7 +31,6 @@ export class Restorer {
   readonly #demands: Demands;
   readonly #log: RestorerLog;
   readonly #unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
-  readonly #bootId: () => string;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -44,7 +43,6 @@ export class Restorer {
     log: RestorerLog;
     /** Unpacks a stored blob that came from no registry, but in an archive. */
     unpack: (blob: { digest: Digest; size: number }) => Promise<void>;
-    bootId?: () => string;
   }) {
     this.#db = options.db;
     this.#content = options.content;
@@ -53,7 +51,6 @@ export class Restorer {
     this.#demands = options.demands;
     this.#log = options.log;
     this.#unpack = options.unpack;
-    this.#bootId = options.bootId ?? (() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
     this.#dropAfterReboot();
   }
 
@@ -111,15 +108,12 @@ export class Restorer {
 
   /** In the constructor, so that nobody has seen a layer yet that may be damaged. */
   #dropAfterReboot(): void {
-    const bootId = this.#bootId();
-    const known = this.#db.get<{ value: string }>(`SELECT value FROM fact WHERE key = 'boot id'`)?.value;
-    if (known === bootId) return;
-    this.#db.transaction(() => {
-      if (known !== undefined) {
+    this.#db.essential(() => {
+      if (hasRebooted(this.#db)) {
         const rows = this.#db.all<{ diff_id: Digest }>('SELECT diff_id FROM layer WHERE durable = 0');
         this.#layers.remove(rows.map((row) => row.diff_id));
       }
-      this.#db.run(`INSERT OR REPLACE INTO fact (key, value) VALUES ('boot id', ?)`, bootId);
+      noteBoot(this.#db);
     });
   }
 

@@ -83,12 +83,15 @@ export class Saver {
   }
 
   async *#stream(files: readonly Written[], selected: readonly Selected[], lease: Lease): AsyncGenerator<Uint8Array> {
-    const { collector, events } = this.#parts;
+    const { collector, events, store } = this.#parts;
     try {
       yield* writeArchive(files);
       for (const { image, manifest } of selected) {
-        const { id } = image.found;
-        events.append({ type: 'image', action: 'save', actor: id, attributes: { ...manifest?.labels, name: id } });
+        const { id, target } = image.found;
+        store.db.transaction(() => {
+          store.used(target);
+          events.append({ type: 'image', action: 'save', actor: id, attributes: { ...manifest?.labels, name: id } });
+        });
       }
     } finally {
       collector.collect(lease.release());

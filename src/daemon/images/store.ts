@@ -159,6 +159,7 @@ export class ImageStore {
         this.db.run('INSERT OR IGNORE INTO image_blob (target, digest) VALUES (?, ?)', target.digest, blob);
       }
       this.preferManifest(target.digest);
+      this.used(target.digest);
       if (image.byDigest) {
         const { changes } = this.db.run(
           'INSERT OR IGNORE INTO repo_digest (repository, target) VALUES (?, ?)',
@@ -179,6 +180,7 @@ export class ImageStore {
   /** Points a tag to a stored image, as of now. Part of the caller's transaction. */
   tag(repository: string, tag: string, target: Digest): void {
     this.#wanted(target);
+    this.used(target);
     this.db.run(
       `INSERT INTO tag (repository, tag, target, tagged_at) VALUES (?, ?, ?, ?)
        ON CONFLICT (repository, tag) DO UPDATE SET target = excluded.target, tagged_at = excluded.tagged_at`,
@@ -187,6 +189,19 @@ export class ImageStore {
       target,
       this.#now(),
     );
+  }
+
+  /** Notes that an image is of use to somebody, as of now. Part of the caller's transaction. */
+  used(target: Digest): void {
+    this.db.run('UPDATE image SET used_at = ? WHERE target = ?', this.#now(), target);
+  }
+
+  /** When each image was last used, in Unix milliseconds, by the ID it is listed under. */
+  lastUses(): ReadonlyMap<Digest, number> {
+    const rows = this.db.all<{ id: Digest; usedAt: number }>(
+      'SELECT image_id AS id, MAX(used_at) AS usedAt FROM image GROUP BY image_id',
+    );
+    return new Map(rows.map(({ id, usedAt }) => [id, usedAt]));
   }
 
   /** Sets which of an image's stored manifests stands for it: the best for this host, else the one that did before. */

@@ -84,6 +84,19 @@ export class Database {
     return this.#room.within(() => this.transaction(body));
   }
 
+  /**
+   * An essential transaction that no power loss undoes once this returns, nor anything that was committed before it. It
+   * waits for the disk, milliseconds; not to be called in a transaction.
+   */
+  durable<T>(body: () => T): T {
+    this.#db.exec('PRAGMA synchronous = FULL');
+    try {
+      return this.essential(body);
+    } finally {
+      this.#db.exec('PRAGMA synchronous = NORMAL');
+    }
+  }
+
   /** Calls back once the transaction under way is committed, never if it is rolled back; at once outside of one. */
   afterCommit(callback: () => void): void {
     if (this.#afterCommit === undefined) callback();

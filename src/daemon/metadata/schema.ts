@@ -137,4 +137,19 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX detached_pull_by_state ON detached_pull (state, ended_at);
   `,
+  `
+  -- The latest time up to each event. It only grows, also where the clock was set back, so that an index finds the first
+  -- event of a time or later.
+  ALTER TABLE event ADD COLUMN latest INTEGER NOT NULL DEFAULT 0;
+  UPDATE event SET latest = until_here.latest
+    FROM (SELECT seq, MAX(time) OVER (ORDER BY seq) AS latest FROM event) AS until_here WHERE until_here.seq = event.seq;
+  DROP INDEX event_by_time;
+  CREATE INDEX event_by_latest ON event (latest);
+  `,
+  `
+  -- When an image was last pulled, loaded, tagged, pushed or saved. Of those from before this column it is not known, and
+  -- nobody shall lose them for that.
+  ALTER TABLE image ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+  UPDATE image SET used_at = CAST(unixepoch('subsec') * 1000 AS INTEGER);
+  `,
 ];

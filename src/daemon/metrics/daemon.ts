@@ -26,6 +26,8 @@ export interface Readings {
   events(): { readonly subscribers: number; readonly lag: number; readonly end: number };
   /** What is stored. */
   stored(): Readonly<Record<'images' | 'blobs' | 'blobBytes' | 'layers' | 'layerBytes' | 'damaged', number>>;
+  /** The disk of the data root, in bytes. */
+  disk(): { readonly capacity: number; readonly available: number };
 }
 
 /** All metrics of the daemon. Parts tell it what they did, each through a function of its own; none of them knows it. */
@@ -75,6 +77,20 @@ export class DaemonMetrics {
     name: 'layerd_reclaimed_bytes',
     help: 'Bytes of the disk freed by deleting blobs, layers and interrupted transfers.',
   });
+  readonly #collections = new Counter<'trigger' | 'result'>({
+    name: 'layerd_image_gc_runs',
+    help: 'Collections of images that ended, by what had them run and what came of them.',
+  });
+  readonly #collectedImages = new Counter<'trigger'>({
+    name: 'layerd_image_gc_removed_images',
+    help: 'Images that collections removed.',
+  });
+  readonly #collectedBytes = new Counter<'trigger'>({
+    name: 'layerd_image_gc_reclaimed_bytes',
+    help: 'Bytes of the disk that collections of images freed.',
+  });
+  /** Unix seconds. */
+  #lastCollection: number | undefined;
   readonly #delays = new Histogram({
     name: 'layerd_event_loop_delay_seconds',
     help: 'How late a timer of every half second came.',
@@ -129,8 +145,20 @@ export class DaemonMetrics {
       gauge('layerd_damaged_objects', 'Blobs and layers that were found damaged, and not repaired yet.', () => [
         [{}, readings.stored().damaged],
       ]),
+      gauge('layerd_disk_capacity_bytes', 'Bytes of the disk of the data root.', () => [
+        [{}, readings.disk().capacity],
+      ]),
+      gauge('layerd_disk_available_bytes', 'Bytes of that disk that are available.', () => [
+        [{}, readings.disk().available],
+      ]),
       this.#reclaimed,
       this.#reclaimedBytes,
+      this.#collections,
+      this.#collectedImages,
+      this.#collectedBytes,
+      gauge('layerd_image_gc_last_run_timestamp_seconds', 'When the last collection of images ended.', () =>
+        this.#lastCollection === undefined ? [] : [[{}, this.#lastCollection]],
+      ),
       this.#delays,
       ...processMetrics(),
     ];
@@ -186,6 +214,15 @@ export class DaemonMetrics {
     this.#reclaimed.add({ kind: 'blob' }, blobs.length);
     this.#reclaimed.add({ kind: 'layer' }, layers.length);
     this.#reclaimedBytes.add({}, bytes);
+  }
+
+  /** A collection of images has ended. */
+  collected(collection: { trigger: string; result: string; removed: number; bytes: number }): void {
+    const { trigger, result, removed, bytes } = collection;
+    this.#collections.add({ trigger, result });
+    this.#collectedImages.add({ trigger }, removed);
+    this.#collectedBytes.add({ trigger }, bytes);
+    this.#lastCollection = Date.now() / 1000;
   }
 
   /** The event loop was so late, in seconds. */

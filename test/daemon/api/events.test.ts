@@ -131,6 +131,18 @@ describe('GET /events', () => {
     }
   });
 
+  it('breaks off where a client was overtaken by the pruning, instead of leaving a gap', async () => {
+    for (const actor of ['a', 'b', 'c']) append({ actor });
+    const response = await open('/events?since=0');
+    assert.match(String(((await once(response, 'data')) as [Buffer])[0]), /"ID":"c"/);
+    api.store.db.transaction(() => {
+      append({ actor: 'd' });
+      append({ actor: 'e' });
+      api.store.db.run('DELETE FROM event WHERE seq <= 4');
+    });
+    await assert.rejects(text(response), { code: 'ECONNRESET' });
+  });
+
   it('gives a client that reads slowly all events, without gaps', async () => {
     const count = 3000;
     const attributes = { name: 'x'.repeat(500) };

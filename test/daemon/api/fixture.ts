@@ -16,6 +16,8 @@ import { ping } from '../../../src/daemon/health/checks.ts';
 import { Health } from '../../../src/daemon/health/health.ts';
 import { Attestor } from '../../../src/daemon/images/attestations.ts';
 import { DetachedPulls } from '../../../src/daemon/images/detached.ts';
+import { ImageGc } from '../../../src/daemon/images/gc/gc.ts';
+import type { GcPolicy } from '../../../src/daemon/images/gc/policy.ts';
 import { imageHistory } from '../../../src/daemon/images/history.ts';
 import { inspectImage } from '../../../src/daemon/images/inspect.ts';
 import { layerReports } from '../../../src/daemon/images/layer-report.ts';
@@ -26,7 +28,9 @@ import { imageReferrers } from '../../../src/daemon/images/referrers.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { repositoriesOf } from '../../../src/daemon/images/store.ts';
 import { searchImages } from '../../../src/daemon/images/search.ts';
+import type { SweepParts } from '../../../src/daemon/images/sweep.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
+import type { Disk } from '../../../src/daemon/metadata/disk.ts';
 import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
@@ -35,6 +39,7 @@ import { Limits } from '../../../src/daemon/transfers/limits.ts';
 import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
 import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
+import type { Digest } from '../../../src/protocol/digest.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
 import { LIMITS } from '../events/limits.ts';
@@ -44,9 +49,18 @@ import { AMD64, ARM64, Fixture as Store } from '../images/fixture.ts';
 /** The identity of the fixture's store. */
 export const STORE_ID = '2b4d2a4e-6f3c-4a55-9d25-0d6ea3a6e2d3';
 
+/** What is configured where nobody says. */
+const NO_GC: GcPolicy = {
+  highThreshold: undefined,
+  lowThreshold: undefined,
+  minimumAge: 120_000,
+  maximumAge: undefined,
+  localImages: false,
+};
+
 /** A line of the daemon's log. */
 export interface LogLine {
-  readonly level: 'debug' | 'warn' | 'error';
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly message: string;
   readonly fields: Readonly<Record<string, unknown>>;
 }
@@ -127,20 +141,43 @@ export class Fixture implements AsyncDisposable {
   );
   config: SystemConfig = { debug: false, insecureRegistries: [], mirrors: [], proxies: {} };
   registryReports: RegistryReport[] = [];
+  /** How full the disk is. */
+  disk: Disk = { capacity: 1_000_000_000, available: 500_000_000 };
+  /** Who holds images, by the IDs that they are listed under. */
+  readonly holders = new Map<Digest, readonly string[]>();
+  readonly gc: ImageGc;
   readonly metrics = new DaemonMetrics({
     build: { version: '1.2.3', commit: 'abc1234', node_version: '26.0.0' },
     transfers: () => ({ waiting: 0, running: 0 }),
     events: () => ({ subscribers: this.events.subscribers, lag: this.events.lag, end: this.events.end }),
+    disk: () => this.disk,
     stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5, damaged: 0 }),
   });
   /** The verbs of images, as the API calls them. */
   readonly images: ImageOperations;
+  readonly sweep: SweepParts;
   readonly #directory = mkdtempSync(join(tmpdir(), 'layerd-api-'));
   readonly #servers: Server[] = [];
   #handler: Handler | undefined;
 
   private constructor() {
     this.socket = join(this.#directory, 'layerd.sock');
+    const { content, collector, store } = this.store;
+    const { events } = this;
+    const { leases } = this.archives;
+    const remover = new ImageRemover({ store, events, collect: (digests) => collector.collect(digests) });
+    this.sweep = { store, remover, content, leases, collector };
+    this.gc = new ImageGc(
+      {
+        ...this.sweep,
+        events,
+        holds: { holders: (id) => this.holders.get(id) ?? [] },
+        log: { info: this.#record('info'), warn: this.#record('warn') },
+        disk: () => this.disk,
+        observe: (outcome) => this.metrics.collected(outcome),
+      },
+      NO_GC,
+    );
     this.images = this.#operations();
   }
 
@@ -206,11 +243,8 @@ export class Fixture implements AsyncDisposable {
 
   #operations(): ImageOperations {
     const { store, events } = this;
-    const { collector } = store;
-    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
-    const { content } = store;
-    const { leases } = this.archives;
-    const pruner = new Pruner({ store: store.store, remover, content, leases, collector, events });
+    const { content, collector, leases, remover } = this.sweep;
+    const pruner = new Pruner({ ...this.sweep, events });
     const attestor = new Attestor({ content, leases, collector, store: store.store, host: AMD64 });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     return {
@@ -219,6 +253,7 @@ export class Fixture implements AsyncDisposable {
       history: (name, options) => imageHistory(store.store, name, options),
       remove: (name, options) => remover.remove(name, options),
       prune: (...request) => pruner.prune(...request),
+      collect: (request) => this.gc.collect(request),
       usage: (options) => diskUsage({ store: store.store, content, layers: store.layers, leases }, options),
       tag: (name, reference) => tagger.tag(name, reference),
       save: (names, { platforms }) => this.archives.saver.save(names, platforms),
@@ -245,18 +280,24 @@ export class Fixture implements AsyncDisposable {
     };
   }
 
+  #record(level: LogLine['level']) {
+    return (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
+      this.lines.push({ level, message, fields });
+  }
+
   #parts(): ApiParts {
     const { store, events } = this;
-    const record =
-      (level: LogLine['level']) =>
-      (message: string, fields: Readonly<Record<string, unknown>> = {}): number =>
-        this.lines.push({ level, message, fields });
     return {
       version: '1.2.3',
       metrics: this.metrics,
       tracer: noTracer,
       health: { livez: new Health([ping]), readyz: new Health([ping]) },
-      log: { within: (_fields, work) => work(), debug: record('debug'), warn: record('warn'), error: record('error') },
+      log: {
+        within: (_fields, work) => work(),
+        debug: this.#record('debug'),
+        warn: this.#record('warn'),
+        error: this.#record('error'),
+      },
       images: this.images,
       events,
       transfers: this.transfers,

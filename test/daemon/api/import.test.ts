@@ -89,7 +89,7 @@ describe('imports', () => {
     assert.deepEqual([config['os'], config['architecture'], config['variant']], ['linux', 'arm', 'v7']);
     assert.equal((config['history'] as { comment: string }[])[0]?.comment, 'made by hand');
     assert.deepEqual(config['rootfs'], { type: 'layers', diff_ids: [digestOf(tar)] });
-    const said = api.events.read({}).map(({ action, attributes }) => [action, attributes['name'], attributes['team']]);
+    const said = api.events.read().map(({ action, attributes }) => [action, attributes['name'], attributes['team']]);
     assert.deepEqual(said, [
       ['tag', 'r:2', 'base'],
       ['import', 'r:2', 'base'],

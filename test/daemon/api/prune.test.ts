@@ -31,7 +31,7 @@ describe('POST /images/prune', () => {
       .map(({ names }) => names.map(({ reference }) => reference.tag ?? reference.digest ?? '').join())
       .sort();
   const events = (): [string, string, Readonly<Record<string, string>>][] =>
-    api.events.read({}).map(({ action, actor, attributes }) => [action, actor, attributes]);
+    api.events.read().map(({ action, actor, attributes }) => [action, actor, attributes]);
 
   it('removes what has no tag, and tells what went and what that freed', async () => {
     const { store } = api;

@@ -422,8 +422,13 @@ describe('a subscription', () => {
     for (let count = 0; count < 600; count += 1) log.append({ type: 'image', action: 'pull', actor: 'a' });
     const subscription = new Subscription(log, { place: 0, filter: ({ action }) => action === 'push' }, { idle: 30 });
     const abort = new AbortController();
-    const deliveries = subscription.deliveries(abort.signal);
-    assert.deepEqual((await deliveries.next()).value, { kind: 'bookmark', seq: 600 });
+    const deliveries = subscription.deliveries(abort.signal, (delivery) => delivery);
+    // On a busy machine some come on the way.
+    for (let place = 0; place < 600;) {
+      const { value } = await deliveries.next();
+      assert.ok(value?.kind === 'bookmark' && value.seq > place);
+      place = value.seq;
+    }
     assert.deepEqual((await deliveries.next()).value, { kind: 'bookmark', seq: 600 });
     log.append({ type: 'image', action: 'push', actor: 'a' });
     const { value } = await deliveries.next();

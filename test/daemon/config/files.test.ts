@@ -32,8 +32,9 @@ describe('config/', () => {
   it('has an example that the daemon accepts', async () => {
     await using folder = await scratch('example');
     const file = `${folder.path}/daemon.json`;
-    // The group of the example need not exist here.
-    const commands = `grep -v '^ *//' "$1/config/daemon.jsonc" | sed 's/"group": .*/"group": "0",/' > "$2" && "$1/bin/layerd" --validate --config-file "$2"`;
+    // The group of the example need not exist here, and its policy is the one beside it.
+    const edits = String.raw`s/"group": .*/"group": "0",/; s|"/etc/layerd/authorization.json"|"$1/config/authorization.json"|`;
+    const commands = `grep -v '^ *//' "$1/config/daemon.jsonc" | sed "${edits.replaceAll('"', '\\"')}" > "$2" && "$1/bin/layerd" --validate --config-file "$2"`;
     const { code, stdout, stderr } = await run('sh', ['-c', commands, 'sh', ROOT, file]);
     assert.equal(stderr, '');
     assert.equal(stdout, 'configuration OK\n');

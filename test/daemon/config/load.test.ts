@@ -54,6 +54,37 @@ describe('limits of bandwidth', () => {
   });
 });
 
+describe('the garbage collection of images', () => {
+  it('removes nothing for space or age where nobody says so', () => {
+    const config = load([]);
+    assert.equal(config.imageGcHighThreshold, undefined);
+    assert.equal(config.imageGcMaximumAge, undefined);
+    assert.equal(config.imageGcMinimumAge, 120_000);
+    assert.equal(config.imageGcLocalImages, false);
+  });
+
+  it('takes thresholds and ages, also from a reload', () => {
+    const content = { 'image-gc-high-threshold': 85, 'image-gc-low-threshold': 80, 'image-gc-maximum-age': '720h' };
+    const config = load(['--image-gc-minimum-age', '1h', '--image-gc-local-images'], content);
+    assert.deepEqual(
+      [config.imageGcHighThreshold, config.imageGcLowThreshold, config.imageGcMinimumAge, config.imageGcMaximumAge],
+      [85, 80, 3600_000, 720 * 3600_000],
+    );
+    assert.equal(config.imageGcLocalImages, true);
+    const { changed, pending } = mergeReload(load([]), config);
+    assert.equal(changed.filter((key) => key.startsWith('image-gc-')).length, 5);
+    assert.ok(!pending.some((key) => key.startsWith('image-gc-')));
+  });
+
+  it('refuses what makes no sense together', () => {
+    refuses([], { 'image-gc-low-threshold': 80 }, /low-threshold is given but image-gc-high-threshold is not/);
+    refuses(['--image-gc-high-threshold', '70', '--image-gc-low-threshold', '80'], undefined, /80 is above .* 70/);
+    refuses([], { 'image-gc-high-threshold': 101 }, /must be a whole number from 0 to 100/);
+    refuses([], { 'image-gc-maximum-age': '2m' }, /must be longer than image-gc-minimum-age/);
+    refuses([], { 'image-gc-maximum-age': '30d' }, /must be a span of time/);
+  });
+});
+
 describe('the configuration', () => {
   it('has the places of a system daemon for root', () => {
     const config = load([]);

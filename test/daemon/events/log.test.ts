@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { hasRebooted, noteBoot } from '../../../src/daemon/metadata/boot.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';
 import type { Event } from '../../../src/daemon/events/event.ts';
-import { EventLog, type FollowOptions } from '../../../src/daemon/events/log.ts';
+import { EventLog } from '../../../src/daemon/events/log.ts';
 import { LIMITS } from './limits.ts';
-import { isKind } from '../../../src/protocol/errors.ts';
 
 const START = 1_800_000_000_000_000_000n;
 const SECOND = 1_000_000_000n;
@@ -33,22 +33,6 @@ describe('the log of events', () => {
     to.append({ type: 'image', action: 'pull', actor, attributes: { name: actor } });
   };
   const actors = (events: Iterable<Event>): string[] => [...events].map(({ actor }) => actor);
-
-  /** The actor of the next event; undefined at the end. */
-  async function next(reader: AsyncIterator<Event>): Promise<string | undefined> {
-    const result = await reader.next();
-    return result.done === true ? undefined : result.value.actor;
-  }
-
-  /** Reads so many events of a subscription, then leaves it. */
-  async function take(count: number, options: FollowOptions = {}, from = log): Promise<string[]> {
-    const seen: string[] = [];
-    for await (const { actor } of from.follow(options, new AbortController().signal)) {
-      seen.push(actor);
-      if (seen.length === count) break;
-    }
-    return seen;
-  }
 
   it('keeps an event with its place, time to the nanosecond, actor and attributes', () => {
     clock = START + 123_456_789n;
@@ -85,14 +69,10 @@ describe('the log of events', () => {
     );
   });
 
-  it('is read by page and by time', () => {
-    for (const actor of ['a', 'b', 'c', 'd']) {
-      append(actor);
-      clock += SECOND;
-    }
-    assert.deepEqual(actors(log.read({}, 2)), ['a', 'b']);
-    assert.deepEqual(actors(log.read({ after: 2 }, 2)), ['c', 'd']);
-    assert.deepEqual(actors(log.read({ since: START + SECOND, until: START + 2n * SECOND })), ['b', 'c']);
+  it('is read by page', () => {
+    for (const actor of ['a', 'b', 'c', 'd']) append(actor);
+    assert.deepEqual(actors(log.read(0, 2)), ['a', 'b']);
+    assert.deepEqual(actors(log.read(2, 2)), ['c', 'd']);
   });
 
   it('has an event if and only if the transaction that it tells of was committed', () => {
@@ -108,105 +88,42 @@ describe('the log of events', () => {
     assert.deepEqual(actors(log.read()), ['done']);
   });
 
-  it('shows a subscriber nothing before the commit, and everything in order after it', async () => {
-    const abort = new AbortController();
-    const seen: string[] = [];
-    const reader = (async () => {
-      for await (const { actor } of log.follow({}, abort.signal)) {
-        seen.push(actor);
-        if (seen.length === 3) abort.abort();
-      }
-    })();
-    await new Promise(setImmediate);
+  it('shows a subscriber nothing before the commit, and wakes it for everything in order after it', async () => {
+    const { signal } = new AbortController();
+    const woken = log.appended(0, signal);
     db.transaction(() => {
       append('a');
       append('b');
-      assert.deepEqual(seen, []);
+      assert.equal(log.page(0)?.events.length, 0);
     });
     append('c');
-    await reader;
-    assert.deepEqual(seen, ['a', 'b', 'c']);
+    await woken;
+    assert.deepEqual(actors(log.page(0)?.events ?? []), ['a', 'b', 'c']);
+    await log.appended(2, signal);
   });
 
-  it('lets a subscription begin where it was asked for, not where it is first read', async () => {
-    append('before');
-    const events = log.follow({}, new AbortController().signal);
-    append('after');
-    for await (const { actor } of events) {
-      assert.equal(actor, 'after');
-      break;
-    }
-  });
-
-  it('begins at a time, or after an event', async () => {
-    for (const actor of ['a', 'b', 'c']) {
-      append(actor);
-      clock += SECOND;
-    }
-    assert.deepEqual(await take(2, { since: START + SECOND }), ['b', 'c']);
-    assert.deepEqual(await take(1, { after: 2 }), ['c']);
-    assert.deepEqual(await take(3, { since: 0n }), ['a', 'b', 'c']);
-  });
-
-  it('loses nothing when the clock was set back among the events', async () => {
-    append('a');
-    clock -= 3600n * SECOND;
-    append('b');
-    clock += 3600n * SECOND;
-    append('c');
-    assert.deepEqual(await take(3, { since: START - SECOND }), ['a', 'b', 'c']);
-  });
-
-  it('ends at a time that has passed, and at one that comes while it waits', async () => {
-    append('a');
-    clock += SECOND;
-    append('late');
-    assert.deepEqual(await take(5, { since: 0n, until: START }), ['a']);
-
-    const real = new EventLog({ db, limits: LIMITS });
-    const soon = BigInt(Date.now()) * 1_000_000n + 20_000_000n;
-    assert.deepEqual(await take(5, { until: soon }, real), []);
-    assert.equal(real.subscribers, 0);
-  });
-
-  it('wakes a subscriber that waits for nothing when it is aborted', async () => {
+  it('wakes a subscriber that waits for nothing when it is aborted, or the daemon stops', async () => {
     const abort = new AbortController();
-    const events = log.follow({}, abort.signal)[Symbol.asyncIterator]();
-    const next = events.next();
-    assert.equal(log.subscribers, 1);
+    const waiting = [log.appended(0, abort.signal), log.appended(0, new AbortController().signal)] as const;
     abort.abort();
-    assert.deepEqual(await next, { done: true, value: undefined });
-    assert.equal(log.subscribers, 0);
+    await waiting[0];
+    log.close();
+    await waiting[1];
+    await log.appended(0, new AbortController().signal);
   });
 
-  it('gives a slow reader every event, page by page, with many readers at their own pace', async () => {
-    const count = 1000;
-    db.transaction(() => {
-      for (let index = 0; index < count; index += 1) append(String(index));
-    });
-    const expected = Array.from({ length: count }, (_, index) => String(index));
-    const slow = log.follow({ after: 0 }, new AbortController().signal)[Symbol.asyncIterator]();
-    assert.equal(await next(slow), '0');
-    assert.deepEqual(await take(count, { after: 0 }), expected);
-    const rest: string[] = ['0'];
-    while (rest.length < count) rest.push((await next(slow)) ?? '');
-    assert.deepEqual(rest, expected);
-    await slow.return?.();
-  });
-
-  it('does not miss an event that comes while the reader is busy with the one before', async () => {
-    const reader = log.follow({}, new AbortController().signal)[Symbol.asyncIterator]();
-    const first = next(reader);
-    append('a');
-    assert.equal(await first, 'a');
-    append('b');
-    assert.equal(await next(reader), 'b');
-    await reader.return?.();
-  });
-
-  it('passes only what the filter wants', async () => {
-    for (const actor of ['a', 'b', 'a', 'c']) append(actor);
-    assert.deepEqual(await take(2, { after: 0, filter: ({ actor }) => actor !== 'a' }), ['b', 'c']);
+  it('finds the place before a time, wherever the clock was set to among the events', () => {
+    for (const seconds of [0n, 10n, 20n, -3600n, -3590n, 30n]) {
+      clock = START + seconds * SECOND;
+      append(String(seconds));
+    }
+    const places = [-4000n, -3600n, 0n, 5n, 20n, 25n, 30n].map((seconds) => log.before(START + seconds * SECOND));
+    assert.deepEqual(places, [0, 0, 0, 1, 2, 5, 5]);
+    assert.equal(log.before(clock + 1n), 6);
+    // The oldest events go, and what stays may be older than they were: none of it is passed over.
+    db.run('DELETE FROM event WHERE seq <= 3');
+    assert.equal(log.before(START + 5n * SECOND), 3);
+    assert.equal(log.before(START - 3600n * SECOND), 3);
   });
 
   it('keeps to its limits of number and age, from the old end', () => {
@@ -236,18 +153,61 @@ describe('the log of events', () => {
     assert.equal(bytes(), 0);
   });
 
-  it('tells a reader that was overtaken by the pruning, instead of leaving a gap', async () => {
-    const small = new EventLog({ db, now: () => clock, limits: { ...LIMITS, events: 10, age: 3600n * SECOND } });
-    append('first', small);
-    const reader = small.follow({ after: 0 }, new AbortController().signal)[Symbol.asyncIterator]();
-    await reader.next();
-    for (let index = 0; index < 400; index += 1) append(String(index), small);
-    await assert.rejects(
-      async () => {
-        for (;;) await reader.next();
-      },
-      (error) => isKind(error, 'unavailable') && /fell behind/.test(error.message),
-    );
+  describe('after a power loss', () => {
+    /** What a disk has that was synced when these files were: the WAL up to a length, of which all else is lost. */
+    const lose = (from: string, to: string, walBytes: number): Database => {
+      copyFileSync(join(directory, from), join(directory, to));
+      writeFileSync(join(directory, `${to}-wal`), readFileSync(join(directory, `${from}-wal`)).subarray(0, walBytes));
+      return new Database(join(directory, to));
+    };
+    const synced = (name: string): number => statSync(join(directory, `${name}-wal`)).size;
+
+    it('gives no number again, and none twice if the power is lost again at once', () => {
+      append('a');
+      const before = synced('metadata.db');
+      for (const actor of ['b', 'c']) append(actor);
+      using stack = new DisposableStack();
+      const first = stack.adopt(lose('metadata.db', 'first.db', before), (lost) => lost.close());
+      const restarted = new EventLog({ db: first, limits: LIMITS, rebooted: true });
+      const durable = synced('first.db');
+      append('d', restarted);
+      const [a, d] = restarted.read();
+      assert.deepEqual([a?.actor, d?.actor], ['a', 'd']);
+      assert.ok((d?.seq ?? 0) > log.end);
+      assert.deepEqual(actors(restarted.page(log.end)?.events ?? []), ['d']);
+
+      const second = stack.adopt(lose('first.db', 'second.db', durable), (lost) => lost.close());
+      const again = new EventLog({ db: second, limits: LIMITS, rebooted: true });
+      append('e', again);
+      assert.ok(again.end > (d?.seq ?? 0));
+    });
+
+    it('lets nobody wait in vain or spin before the first event, though all were lost', async () => {
+      const restarted = new EventLog({ db, limits: LIMITS, rebooted: true });
+      const { oldest, newest } = restarted.retention();
+      assert.ok(newest > 0);
+      assert.equal(oldest, newest + 1);
+      assert.equal(restarted.page(0), undefined);
+      const place = restarted.end;
+      assert.deepEqual(restarted.page(place), { events: [], last: place });
+      const woken = restarted.appended(place, new AbortController().signal);
+      append('a', restarted);
+      await woken;
+      assert.equal(restarted.end, place + 1);
+    });
+
+    it('leaves no number out where the host was not booted', () => {
+      append('a');
+      assert.equal(hasRebooted(db, 'this'), false);
+      noteBoot(db, 'this');
+      assert.equal(hasRebooted(db, 'this'), false);
+      assert.equal(hasRebooted(db, 'the next'), true);
+      append('b', new EventLog({ db, limits: LIMITS }));
+      assert.deepEqual(
+        log.read().map(({ seq }) => seq),
+        [1, 2],
+      );
+    });
   });
 
   it('knows what an empty log reaches back to', () => {

@@ -91,6 +91,7 @@ const OPERATIONS: Readonly<Record<string, readonly [Verb, Subject]>> = {
   'GET /layerd/manifests/{name}': ['ask', named],
   'PUT /layerd/manifests/{name}': ['publish', named],
   'POST /layerd/copy': ['copy', all(parameter('from'), parameter('to'))],
+  'POST /layerd/gc': ['remove', nothing],
   'POST /layerd/verify': ['verify', nothing],
   'GET /layerd/usage': ['read', nothing],
   'GET /layerd/registries': ['read', nothing],

@@ -1,10 +1,9 @@
 import { createRequire } from 'node:module';
 import type { IncomingMessage } from 'node:http';
 import { Server, type Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import { TLSSocket, type PeerCertificate } from 'node:tls';
 import { LayerdError, messageOf } from '../../../protocol/errors.ts';
-import type { Client, Policy } from './policy.ts';
-import { tokenName } from './policy.ts';
+import { tokenName, type Client, type Policy } from './policy.ts';
 
 /** socket(7), and struct ucred: pid, uid and gid, four bytes each. */
 const SOL_SOCKET = 1;
@@ -74,7 +73,8 @@ export class Clients {
 /** Whom a verified certificate names. */
 function certified(socket: Socket): Client {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return {};
-  const name = socket.getPeerCertificate().subject?.CN;
+  const { subject } = socket.getPeerCertificate() as Partial<PeerCertificate>;
+  const name = subject?.CN;
   return typeof name === 'string' ? { certificate: name } : {};
 }
 

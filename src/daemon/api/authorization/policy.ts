@@ -163,7 +163,13 @@ function verbsOf(value: unknown, place: string): readonly Verb[] {
 
 /** `*` stands for anything, slashes too; everything else for itself. */
 function patternOf(text: string): RegExp {
-  return new RegExp(`^${text.split('*').map(RegExp.escape).join('.*')}$`, 's');
+  return new RegExp(
+    `^${text
+      .split('*')
+      .map((part) => RegExp.escape(part))
+      .join('.*')}$`,
+    's',
+  );
 }
 
 function tokenOf(value: unknown, place: string): Buffer {

@@ -81,8 +81,11 @@ export class Subscription {
     this.#wake?.abort();
   }
 
-  /** Everything from its place on, until its end has come, the signal is aborted or the daemon stops. */
-  async *deliveries(signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
+  /**
+   * Everything from its place on, until its end has come, the signal is aborted or the daemon stops, as `render` has it: a
+   * subscriber that does not read on holds what it was given to write, and not the events that it was made of.
+   */
+  async *deliveries<T>(signal: AbortSignal, render: (delivery: Delivery) => T): AsyncGenerator<T, void, undefined> {
     using _counted = this.#log.attend(() => this.#place);
     using _watched = this.#progress?.onChange(() => {
       if (!this.#expectsProgress) this.#wake?.abort();
@@ -90,16 +93,23 @@ export class Subscription {
     while (!signal.aborted) {
       // In turns with the log, so that who catches up with a long one sees both.
       const changes = this.#progress?.take();
-      if (changes !== undefined) yield { kind: 'progress', changes };
-      const delivery = this.#next();
+      if (changes !== undefined) yield render({ kind: 'progress', changes });
+      const rendered = this.#rendered(render);
       // Its last events too, which tell of the stop.
-      if (delivery === undefined && (this.#isOver || this.#log.closed)) return;
-      if (delivery === undefined) await this.#rest(signal);
+      if (rendered === undefined && (this.#isOver || this.#log.closed)) return;
+      if (rendered === undefined) await this.#rest(signal);
       else {
         this.#toldAt = performance.now();
-        yield delivery;
+        yield rendered.value;
+        // Between two pages everybody else has a turn, also the news that the connection is gone.
+        if (this.#place < this.#log.end) await new Promise(setImmediate);
       }
     }
+  }
+
+  #rendered<T>(render: (delivery: Delivery) => T): { readonly value: T } | undefined {
+    const delivery = this.#next();
+    return delivery === undefined ? undefined : { value: render(delivery) };
   }
 
   /** What is to be delivered now; undefined where nothing is. */

@@ -4,7 +4,7 @@ import { isKind, LayerdError, messageOf } from '../../../protocol/errors.ts';
 import type { TransferUpdate } from '../../../protocol/engine.ts';
 import { CloseCode, type EventsHello } from '../../../protocol/event.ts';
 import type { Event } from '../../events/event.ts';
-import { drained } from '../drained.ts';
+import { written } from '../written.ts';
 import { eventMessage, noticeMessage, progressMessage, progressUpdates } from './messages.ts';
 import { filterOf } from './request.ts';
 import type { Delivery, Subscription } from './subscription.ts';
@@ -80,9 +80,8 @@ export class WebSocketSubscriber {
     const timer = setInterval(() => this.#ping(), PING_MILLISECONDS);
     try {
       await this.#write(textFrame(JSON.stringify({ hello })));
-      for await (const delivery of this.#subscription.deliveries(this.#closed.signal)) {
-        await this.#write(this.#framesOf(delivery));
-      }
+      const render = (delivery: Delivery): Buffer => this.#framesOf(delivery);
+      for await (const frames of this.#subscription.deliveries(this.#closed.signal, render)) await this.#write(frames);
       if (this.#closed.signal.aborted) return;
       if (this.#subscription.isOver) socket.close(CloseCode.done, 'until has come');
       else socket.close(CloseCode.goingAway, 'the daemon is shutting down');
@@ -100,10 +99,10 @@ export class WebSocketSubscriber {
   /** Whole frames, straight to the connection: made once for all subscribers, they need no more of the library. */
   async #write(frames: Buffer): Promise<void> {
     const connection = this.#connection;
-    if (this.#closed.signal.aborted || connection.destroyed || connection.write(frames)) return;
-    await drained(connection, this.#closed.signal);
+    const { signal } = this.#closed;
+    if (signal.aborted || connection.destroyed) return;
     // Slow as it is, it reads.
-    this.#silentPings = 0;
+    if (await written(connection, frames, signal)) this.#silentPings = 0;
   }
 
   /** Takes a message of the client, of which there is one: `{"filters": {…}}`, for what comes from now on. */
