@@ -48,7 +48,7 @@ export class Verbs {
   readonly #importer: Importer;
 
   constructor({ stores, movers, metrics, host, log, tracer, scrub }: VerbsOptions) {
-    const { db, events, content, layers, leases, collector, images: store, layout } = stores;
+    const { db, events, content, layers, leases, collector, images: store, layout, sets } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
       unpackStored({ content, layers, unpacker: loadUnpacker }, blob);
@@ -78,6 +78,7 @@ export class Verbs {
         layout.changed();
         return collector.collect(candidates);
       },
+      pins: sets,
     });
     const unpacker = loadUnpacker;
     const intake = { db, content, layers, unpacker, leases, collector, store, events, host, tracer, onCommit };
@@ -108,7 +109,7 @@ export class Verbs {
       }),
       pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host, tracer }),
       remover,
-      pruner: new Pruner({ store, remover, content, leases, collector, events }),
+      pruner: new Pruner({ store, remover, holds: sets, content, leases, collector, events }),
       tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
       saver: new Saver({ content, leases, collector, store, events }),
       loader: this.#loader,

@@ -6,6 +6,7 @@ import type { Leases } from '../content/leases.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
 import { booleanFilter, filterValues, type Filters } from './filters.ts';
+import type { ImageHolds } from './holds.ts';
 import { imageFilter } from './image-filter.ts';
 import type { ImageRemover, Removal } from './remove.ts';
 import type { ImageStore } from './store.ts';
@@ -17,6 +18,7 @@ const TURN = 2;
 export interface PrunerParts {
   readonly store: ImageStore;
   readonly remover: ImageRemover;
+  readonly holds: ImageHolds;
   readonly content: ContentStore;
   readonly leases: Leases;
   readonly collector: GarbageCollector;
@@ -89,9 +91,10 @@ export class Pruner {
     return report;
   }
 
-  /** Whether somebody has pulled, loaded or tagged the image since it was chosen, or works with it. */
+  /** Whether somebody holds the image, works with it, or has pulled, loaded or tagged it since it was chosen. */
   #isWanted(listedId: Digest, touched: ReadonlySet<Digest>): boolean {
-    const { store, leases } = this.#parts;
+    const { store, leases, holds } = this.#parts;
+    if (holds.holders(listedId).length > 0) return true;
     return store.targets(listedId).some((target) => touched.has(target) || leases.isInUse(target));
   }
 

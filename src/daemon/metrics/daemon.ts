@@ -26,6 +26,8 @@ export interface Readings {
   events(): { readonly subscribers: number; readonly lag: number; readonly end: number };
   /** What is stored. */
   stored(): Readonly<Record<'images' | 'blobs' | 'blobBytes' | 'layers' | 'layerBytes' | 'damaged', number>>;
+  /** How many image sets there are, as `all`, and of how many each condition is true. */
+  sets(): ReadonlyMap<string, number>;
 }
 
 /** All metrics of the daemon. Parts tell it what they did, each through a function of its own; none of them knows it. */
@@ -129,6 +131,12 @@ export class DaemonMetrics {
       gauge('layerd_damaged_objects', 'Blobs and layers that were found damaged, and not repaired yet.', () => [
         [{}, readings.stored().damaged],
       ]),
+      gauge('layerd_image_sets', 'Image sets.', () => [[{}, readings.sets().get('all') ?? 0]]),
+      gauge('layerd_image_set_conditions', 'Image sets of which a condition is true.', () =>
+        [...readings.sets()].flatMap(([condition, count]) =>
+          condition === 'all' ? [] : [[{ condition: condition.toLowerCase() }, count] as const],
+        ),
+      ),
       this.#reclaimed,
       this.#reclaimedBytes,
       this.#delays,

@@ -29,6 +29,8 @@ import { searchImages } from '../../../src/daemon/images/search.ts';
 import { Tagger } from '../../../src/daemon/images/tag.ts';
 import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
+import { ImageSets } from '../../../src/daemon/sets/sets.ts';
+import { SetStore } from '../../../src/daemon/sets/store.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
 import { Limits } from '../../../src/daemon/transfers/limits.ts';
@@ -75,6 +77,12 @@ function routesOf(stack: Layers): string[] {
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
   readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
+  readonly sets = new SetStore({
+    images: this.store.store,
+    events: this.events,
+    host: AMD64,
+    now: () => this.store.now,
+  });
   readonly archives = new Archives(this.store, this.events);
   readonly authorization = new Authorization({
     policy: undefined,
@@ -131,6 +139,7 @@ export class Fixture implements AsyncDisposable {
     build: { version: '1.2.3', commit: 'abc1234', node_version: '26.0.0' },
     transfers: () => ({ waiting: 0, running: 0 }),
     events: () => ({ subscribers: this.events.subscribers, lag: this.events.lag, end: this.events.end }),
+    sets: () => this.sets.counts(),
     stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5, damaged: 0 }),
   });
   /** The verbs of images, as the API calls them. */
@@ -207,10 +216,15 @@ export class Fixture implements AsyncDisposable {
   #operations(): ImageOperations {
     const { store, events } = this;
     const { collector } = store;
-    const remover = new ImageRemover({ store: store.store, events, collect: (digests) => collector.collect(digests) });
+    const remover = new ImageRemover({
+      store: store.store,
+      events,
+      collect: (digests) => collector.collect(digests),
+      pins: this.sets,
+    });
     const { content } = store;
     const { leases } = this.archives;
-    const pruner = new Pruner({ store: store.store, remover, content, leases, collector, events });
+    const pruner = new Pruner({ store: store.store, remover, holds: this.sets, content, leases, collector, events });
     const attestor = new Attestor({ content, leases, collector, store: store.store, host: AMD64 });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     return {
@@ -268,6 +282,7 @@ export class Fixture implements AsyncDisposable {
           events.append({ type: 'daemon', action: 'limit', actor: STORE_ID, attributes });
         },
       },
+      sets: new ImageSets({ sets: this.sets, host: AMD64, onPut: () => undefined, onDelete: () => undefined }),
       storeId: STORE_ID,
       authorization: this.authorization,
       system: new SystemInfo({
