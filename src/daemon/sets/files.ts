@@ -55,10 +55,8 @@ export class SetFiles {
 
   /** Reads the directory, or another one, and from now on whenever it changes. */
   async read(directory = this.#directory): Promise<void> {
-    if (directory !== this.#directory) this.#unwatch();
-    this.#directory = directory;
     // One after the other: two at once could each undo what the other has just done.
-    this.#reading = this.#reading.then(() => this.#read());
+    this.#reading = this.#reading.then(() => this.#read(directory));
     await this.#reading;
   }
 
@@ -69,8 +67,10 @@ export class SetFiles {
     await this.#reading;
   }
 
-  async #read(): Promise<void> {
+  async #read(directory: string): Promise<void> {
     if (this.#isClosed) return;
+    if (directory !== this.#directory) this.#unwatch();
+    this.#directory = directory;
     // Before it is read, so that no change comes in between.
     this.#watch();
     try {

@@ -112,13 +112,16 @@ export class SetStore implements ImagePins {
       const before = this.#db.get<SetRow>('SELECT * FROM image_set WHERE name = ?', name);
       if (before !== undefined) refuseOther(before, file);
       const json = JSON.stringify(spec);
-      if (before?.spec === json && before.file === (file ?? null) && before.problem === null) return 'unchanged';
+      const isSame = before?.spec === json && before.file === (file ?? null);
+      // What is wrong with a file is for that file to end.
+      if (isSame && (before.problem === null || file === undefined)) return 'unchanged';
       const isNew = before?.spec !== json;
       const now = this.#now();
       this.#db.run(
         `INSERT INTO image_set (name, spec, file, problem, generation, observed_generation, conditions, created_at, updated_at)
          VALUES (?1, ?2, ?3, NULL, 1, 0, '[]', ?4, ?4)
-         ON CONFLICT (name) DO UPDATE SET spec = ?2, file = ?3, problem = NULL, updated_at = ?4, generation = generation + ?5`,
+         ON CONFLICT (name) DO UPDATE SET spec = ?2, file = ?3, updated_at = ?4,
+           problem = CASE WHEN ?3 IS NULL THEN problem END, generation = generation + ?5`,
         name,
         json,
         file ?? null,
