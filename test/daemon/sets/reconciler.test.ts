@@ -69,7 +69,9 @@ class World implements AsyncDisposable {
   readonly asked: string[] = [];
   readonly requests: PullRequest[] = [];
   readonly sets = this.fixture.sets;
-  spare = 1e12;
+  spare: number | Error = 1e12;
+  /** What the log was told that nobody expects. */
+  readonly errors: string[] = [];
   survey: Survey = { missing: [] };
   pulling: (name: string, signal: AbortSignal) => Promise<void> = () => Promise.resolve();
   readonly reconciler: Reconciler;
@@ -103,10 +105,13 @@ class World implements AsyncDisposable {
           : Promise.reject(
               new LayerdError('unauthorized', `the credentials /x/${name}.json cannot be used: no such file`),
             ),
-      spare: () => this.spare,
+      spare: () => {
+        if (this.spare instanceof Error) throw this.spare;
+        return this.spare;
+      },
       clock: this.clock,
       random: () => 0,
-      log: { debug: () => undefined, warn: () => undefined, error: (message) => assert.fail(message) },
+      log: { debug: () => undefined, warn: () => undefined, error: (message) => this.errors.push(message) },
     });
   }
 
@@ -163,7 +168,10 @@ describe('the reconciler of image sets', () => {
     world = new World();
     world.reconciler.start();
   });
-  afterEach(() => world[Symbol.asyncDispose]());
+  afterEach(async () => {
+    await world[Symbol.asyncDispose]();
+    assert.deepEqual(world.errors, []);
+  });
 
   it('pulls what is missing, tells how it is, and asks no more', async () => {
     const digest = await world.publish('redis:7', 'redis');
@@ -257,7 +265,7 @@ describe('the reconciler of image sets', () => {
       world.asked.filter((each) => each.startsWith('pull')),
       [],
     );
-    world.spare += 1;
+    world.spare = 6e8 + UNPACKED * 1e9;
     await world.pass(5 * MINUTE);
     assert.deepEqual(world.truths('base'), ['Ready AllPresent']);
   });
@@ -277,6 +285,18 @@ describe('the reconciler of image sets', () => {
     first.resolve(undefined);
     await world.pass(MINUTE);
     assert.deepEqual([world.truths('one'), world.truths('two')], [['Ready AllPresent'], ['Ready AllPresent']]);
+  });
+
+  it('leaves alone for a while an image of which nothing can be noted, instead of trying without end', async () => {
+    await world.publish('a:1', 'a');
+    world.spare = new Error('no file system');
+    world.put('base', { images: ['a:1'] });
+    await world.pass(29 * SECOND);
+    assert.deepEqual(world.asked, ['survey a:1']);
+    assert.match(world.errors.splice(0).join(), /^the images of a set could not be seen to: no file system$/);
+    world.spare = 1e12;
+    await world.pass(2 * SECOND);
+    assert.deepEqual(world.truths('base'), ['Ready AllPresent']);
   });
 
   it('uses the credentials that it names, and says which file is wrong', async () => {
