@@ -8,7 +8,8 @@ import tseslint from 'typescript-eslint';
  * `main.ts` and `engine/` wire them all.
  */
 const directions = {
-  api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
+  api: ['sets', 'images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
+  sets: ['images', 'transfers', 'registry', 'metadata', 'config'],
   images: ['transfers', 'registry', 'content', 'layers', 'metadata'],
   transfers: ['metadata'],
   registry: ['metadata'],

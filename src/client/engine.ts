@@ -29,6 +29,7 @@ import type {
 } from '../protocol/engine.ts';
 import { LayerdError } from '../protocol/errors.ts';
 import type { EventMessage } from '../protocol/event.ts';
+import type { ImageSetReport, ImageSetSpec, ImageSetUpdate } from '../protocol/image-set.ts';
 import { MAX_DOCUMENT_BYTES } from '../protocol/oci.ts';
 import type { ProgressMessage } from '../protocol/progress.ts';
 import { DEFAULT_TAG, familiarName, familiarString, parseReference, withDefaultTag } from '../protocol/reference.ts';
@@ -782,6 +783,44 @@ export class LayerdClient implements AsyncDisposable {
     return this.#own('limit transfers', options, () => this.#json(call, options));
   }
 
+  /** All image sets. */
+  async sets(options: CallOptions = {}): Promise<ImageSetReport[]> {
+    return this.#own('keep image sets', options, () => this.#json({ method: 'GET', path: '/layerd/sets' }, options));
+  }
+
+  /** One image set. */
+  async set(name: string, options: CallOptions = {}): Promise<ImageSetReport> {
+    return this.#own('keep image sets', options, () => this.#json({ method: 'GET', path: setPath(name) }, options));
+  }
+
+  /**
+   * Creates an image set or replaces one, by its spec or the JSON of it. That only begins to make it so: its conditions, when
+   * watched, tell when it is.
+   */
+  async putSet(name: string, spec: ImageSetSpec | string, options: CallOptions = {}): Promise<ImageSetReport> {
+    const headers = { 'Content-Type': 'application/json' };
+    const call: Call = {
+      method: 'PUT',
+      path: setPath(name),
+      headers,
+      body: typeof spec === 'string' ? textBody(spec) : jsonBody(spec),
+    };
+    return this.#own('keep image sets', options, () => this.#json(call, options));
+  }
+
+  /** Deletes an image set. Its images stay. */
+  async removeSet(name: string, options: CallOptions = {}): Promise<void> {
+    const call: Call = { method: 'DELETE', path: setPath(name) };
+    await this.#own('keep image sets', options, () => this.#json(call, options));
+  }
+
+  /** All image sets, then each again whenever it has changed; until the iteration is left. */
+  async *watchSets(options: CallOptions = {}): AsyncGenerator<ImageSetUpdate, void, undefined> {
+    const call: Call = { method: 'GET', path: '/layerd/sets', query: new URLSearchParams({ watch: '1' }) };
+    const response = await this.#own('keep image sets', options, () => this.#send(call, options));
+    yield* parseNdjson<ImageSetUpdate>(this.#transport.body(response, options.signal));
+  }
+
   /** Closes all connections; requests and streams under way fail. */
   close(): void {
     this.#transport.close();
@@ -882,6 +921,8 @@ function encodeName(name: string): string {
     .join('/');
 }
 
+const setPath = (name: string): string => `/layerd/sets/${encodeURIComponent(name)}`;
+
 function setFilters(query: URLSearchParams, filters: Filters | undefined): void {
   if (filters !== undefined && Object.keys(filters).length > 0) query.set('filters', JSON.stringify(filters));
 }
@@ -895,8 +936,10 @@ function eventsQuery({ since, until, filters }: EventsOptions): URLSearchParams 
 }
 
 /** A body that is one document. */
-async function* jsonBody(document: object): AsyncGenerator<Uint8Array> {
-  yield await Promise.resolve(Buffer.from(JSON.stringify(document)));
+const jsonBody = (document: object): AsyncIterable<Uint8Array> => textBody(JSON.stringify(document));
+
+async function* textBody(text: string): AsyncGenerator<Uint8Array> {
+  yield await Promise.resolve(Buffer.from(text));
 }
 
 /** The header as docker sends it: JSON in URL-safe base64, padded. */

@@ -75,5 +75,15 @@ export type {
   VersionInfo,
 } from '../protocol/engine.ts';
 export type { EventMessage, EventsGap, EventsHello } from '../protocol/event.ts';
+export type {
+  ImageSetCondition,
+  ImageSetDefaults,
+  ImageSetImage,
+  ImageSetMember,
+  ImageSetReport,
+  ImageSetSpec,
+  ImageSetUpdate,
+  PullPolicy,
+} from '../protocol/image-set.ts';
 export type { ContainerDefaults, Descriptor, Platform } from '../protocol/oci.ts';
 export type { ProgressMessage } from '../protocol/progress.ts';

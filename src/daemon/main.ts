@@ -44,6 +44,11 @@ async function validate(config: Config): Promise<void> {
   ]);
   if (config.authorizationPolicy !== undefined) readPolicy(config.authorizationPolicy);
   await Listeners.check({ hosts: config.hosts, group: config.group, tls: tlsFiles(config) });
+  const [{ checkSetFiles }, { hostPlatform }] = await Promise.all([
+    import('./sets/files.ts'),
+    import('./images/platform.ts'),
+  ]);
+  await checkSetFiles(config.imageSetsDir, hostPlatform());
   process.stdout.write('configuration OK\n');
 }
 

@@ -18,11 +18,14 @@ export type ErrorKind =
 /** An error that knows its class. The message says what was asked, what happened, and what to do. */
 export class LayerdError extends Error {
   readonly kind: ErrorKind;
+  /** How long whoever refused asks us to wait, in milliseconds. */
+  readonly retryAfter: number | undefined;
 
-  constructor(kind: ErrorKind, message: string, options?: { cause?: unknown }) {
+  constructor(kind: ErrorKind, message: string, options?: { cause?: unknown; retryAfter?: number | undefined }) {
     super(message, options);
     this.name = 'LayerdError';
     this.kind = kind;
+    this.retryAfter = options?.retryAfter;
   }
 }
 

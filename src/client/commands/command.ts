@@ -38,7 +38,7 @@ export const Exit = {
 export type ExitStatus = (typeof Exit)[keyof typeof Exit];
 
 /** What a word on the command line can be completed with. */
-export type Completes = 'image' | 'transfer' | 'pull' | 'file' | 'directory' | readonly string[];
+export type Completes = 'image' | 'set' | 'transfer' | 'pull' | 'file' | 'directory' | readonly string[];
 
 export interface OptionSpec {
   /** As `-f, --filter <KEY=VALUE>`; without a value it is a switch. */

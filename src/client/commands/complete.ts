@@ -130,7 +130,13 @@ async function pullIds(client: LayerdClient, signal: AbortSignal): Promise<Names
   return pulls.map(({ id, reference }) => [id, reference] as const);
 }
 
-const NAMES = { image: imageNames, transfer: transferDigests, pull: pullIds };
+async function setNames(client: LayerdClient, signal: AbortSignal): Promise<Names> {
+  const sets = await client.sets({ signal });
+  return sets.map(({ name, images }) => [name, `${images.length} images`] as const);
+}
+
+/** How names of each kind are asked for. */
+const NAMES = { image: imageNames, set: setNames, transfer: transferDigests, pull: pullIds };
 
 /** The daemon's names of something; none when it cannot be asked, since a shell has no place for an error. */
 async function namesFrom(

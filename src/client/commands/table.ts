@@ -31,11 +31,13 @@ const PRIORITY: OptionSpec = {
 const PULL: ArgumentSpec = { name: 'ID', description: 'Its identifier', variadic: true, completes: 'pull' };
 const BANDWIDTH =
   'Bytes a second: 20m, REGISTRY=5m, 2m@08:00-18:00; in place of all rules of before; none for no limit';
+const SET: ArgumentSpec = { name: 'SET', description: 'Name of the image set', variadic: true, completes: 'set' };
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
 const IMAGES = 'Images';
 const REGISTRIES = 'Registries';
 const DAEMON = 'Daemon';
+const SETS = 'Image sets';
 const CLIENT = 'This client';
 
 /** All commands: help, the parser and the completion of shells are made from this table. */
@@ -217,7 +219,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       'ID removes the image with its name; if it has several, --force is needed.',
     args: [{ name: 'IMAGE', description: 'Name, digest, ID, or the start of one', variadic: true, completes: 'image' }],
     options: [
-      { flags: '-f, --force', description: 'Remove it even if several names or stopped containers use it' },
+      {
+        flags: '-f, --force',
+        description: 'Remove it even if several names or stopped containers use it, or an image set pins it',
+      },
       { flags: '--no-prune', description: 'Keep untagged parents' },
       {
         flags: '--platform <PLATFORM>',
@@ -238,7 +243,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'Remove images that nothing uses',
     description:
       'Removes dangling images, which have no tag, and what interrupted pulls have left; with --all every image that no ' +
-      'container uses. What is being pulled, pushed, saved or loaded stays. Tells what was removed, and how much space ' +
+      'container uses. What image sets pin stays, and what is being pulled, pushed, saved or loaded. Tells what was removed, and how much space ' +
       'that freed on the disk.',
     args: [],
     options: [
@@ -587,6 +592,86 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./events.ts')).events,
   },
   {
+    paths: ['sets', 'set ls', 'set list'],
+    group: SETS,
+    summary: 'List pinned image sets, and how they are',
+    description:
+      'Lists pinned image sets: lists of images that the daemon pulls, keeps from removal, and keeps up to date. IMAGES says ' +
+      'how many are here; STATUS which conditions are true: Ready (all are here), Progressing (something is pulled), Degraded ' +
+      '(something failed and is tried again); MESSAGE why.',
+    args: [],
+    options: [FORMAT_LIST, { flags: '-q, --quiet', description: 'Show names alone' }],
+    examples: [
+      ['layerctl sets', 'how all of them are'],
+      ["layerctl sets --format '{{.Name}} {{.Status}} {{.Reason}}'", 'fields for scripts'],
+    ],
+    load: async () => (await import('./sets.ts')).sets,
+  },
+  {
+    paths: ['set apply'],
+    group: SETS,
+    summary: 'Create an image set, or replace it',
+    description:
+      'Creates the image set that a JSON file describes, or replaces it. It is called after the file, unless a name is given. ' +
+      'The daemon pulls what is missing and keeps all of it from removal from then on; --wait waits until it is here.',
+    args: [{ name: 'SET', description: 'Name of the image set', optional: true, completes: 'set' }],
+    options: [
+      {
+        flags: '-f, --file <FILE>',
+        description: 'File with the set as JSON, or - for standard input',
+        completes: 'file',
+      },
+      { flags: '--wait', description: 'Wait until all of its images are here' },
+    ],
+    examples: [
+      ['layerctl set apply -f base.json', 'the set base'],
+      ['echo \'{"images":["redis:7","debian:12"]}\' | layerctl set apply cache -f - --wait', 'until both are here'],
+    ],
+    load: async () => (await import('./sets.ts')).apply,
+  },
+  {
+    paths: ['set inspect'],
+    group: SETS,
+    summary: 'Show all there is to know about image sets',
+    args: [SET],
+    options: [
+      FORMAT_DOCUMENT,
+      {
+        flags: '--images',
+        description: 'Show the images as a table: which are here, what failed, and what comes next',
+      },
+      { flags: '--no-trunc', description: 'With --images, do not shorten IDs' },
+    ],
+    examples: [
+      ['layerctl set inspect --images base', 'its images'],
+      [
+        "layerctl set inspect -f '{{range .conditions}}{{println .type .status .reason}}{{end}}' base",
+        'its conditions',
+      ],
+    ],
+    load: async () => (await import('./sets.ts')).inspect,
+  },
+  {
+    paths: ['set watch'],
+    group: SETS,
+    summary: 'Show image sets as they change, until stopped',
+    args: [
+      { name: 'SET', description: 'Only image sets of that name', optional: true, variadic: true, completes: 'set' },
+    ],
+    options: [FORMAT_DOCUMENT],
+    examples: [['layerctl set watch base', 'one of them']],
+    load: async () => (await import('./sets.ts')).watch,
+  },
+  {
+    paths: ['set rm', 'set remove'],
+    group: SETS,
+    summary: 'Delete image sets; their images stay, and can be removed again',
+    args: [SET],
+    options: [],
+    examples: [['layerctl set rm cache', 'unpins its images']],
+    load: async () => (await import('./sets.ts')).remove,
+  },
+  {
     paths: ['transfers', 'transfer ls'],
     group: DAEMON,
     summary: 'Show what is downloaded and uploaded, for whom and how fast',
@@ -837,6 +922,7 @@ export const PARENTS: Readonly<Record<string, { readonly summary: string; readon
     summary: 'Commands on images: copy, gc, ls, inspect, history, import, load, prune, pull, push, rm, save, tag',
     group: 'As docker groups them',
   },
+  set: { summary: 'Commands on image sets: apply, inspect, ls, rm, watch', group: SETS },
   transfer: { summary: 'Commands on transfers: cancel, ls, pause, priority, resume', group: DAEMON },
   system: { summary: 'Commands on the daemon: df, events, info, verify', group: 'As docker groups them' },
 };

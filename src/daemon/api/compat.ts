@@ -201,7 +201,7 @@ const EVENT: readonly Change[] = [
 ];
 
 /** Types of events that no version of the Engine API has. */
-const OWN_TYPES: ReadonlySet<Event['type']> = new Set(['layer', 'blob']);
+const OWN_TYPES: ReadonlySet<Event['type']> = new Set(['layer', 'blob', 'imageset']);
 
 /** Whether a version knows an event at all. */
 export const knowsEvent = (event: Event, version: ApiVersion): boolean =>

@@ -41,6 +41,7 @@ const READERS: readonly RegExp[] = [
   /^POST \/images\/create$/,
   /^PUT \/layerd\/manifests\//,
   /^PATCH \/layerd\/(transfers|pulls)\//,
+  /^PUT \/layerd\/sets\//,
 ];
 
 /** Whether the operation reads the body of its request; `path` has neither version nor query. */

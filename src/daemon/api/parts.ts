@@ -33,6 +33,7 @@ import type { SearchRequest } from '../images/search.ts';
 import type { Usage } from '../images/usage.ts';
 import type { VerifyRequest } from '../images/verify.ts';
 import type { Reference } from '../../protocol/reference.ts';
+import type { ImageSets } from '../sets/sets.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import type { TransferLimits } from '../transfers/limits.ts';
 import type { Transfers } from '../transfers/transfers.ts';
@@ -58,6 +59,7 @@ export interface ApiParts {
   };
   /** Lets requests pass that their clients may make. */
   readonly authorization: Pick<Authorization, 'check'>;
+  readonly sets: SetOperations;
   /** What identifies the store, and with it its log of events. */
   readonly storeId: string;
   /** By the names of their endpoints. */
@@ -84,6 +86,9 @@ export type TransferOperations = Pick<
   Transfers,
   'list' | 'watch' | 'progress' | 'steer' | 'cancel' | 'pulls' | 'prioritizePull' | 'cancelPull'
 >;
+
+/** Image sets: listed, watched, put and deleted. */
+export type SetOperations = Pick<ImageSets, 'list' | 'get' | 'put' | 'delete' | 'watch'>;
 
 /** The daemon's log. */
 export interface Log {

@@ -15,6 +15,7 @@ import { metricsRoutes } from './metrics.ts';
 import type { ApiParts } from './parts.ts';
 import type { Handler } from './listeners.ts';
 import { routeOf } from './route.ts';
+import { setRoutes } from './sets.ts';
 import { subscriptionRoutes } from './subscriptions/routes.ts';
 import { pullRoutes } from './pulls.ts';
 import { limitRoutes } from './limits.ts';
@@ -54,6 +55,7 @@ function createApp(parts: ApiParts, upgrades: Upgrades): Application {
   app.use(transferRoutes(parts));
   app.use(pullRoutes(parts));
   app.use(limitRoutes(parts));
+  app.use(setRoutes(parts));
   app.use(definitionRoutes());
   app.use(subscriptionRoutes(parts, upgrades));
   app.use((request) => {

@@ -29,6 +29,13 @@ export interface Surroundings {
   readonly home: string;
 }
 
+/** Where configuration is kept: the user's, where that is not root, before the host's. */
+export function configDirectories({ root, env, home }: Surroundings): [string, ...string[]] {
+  if (root) return ['/etc'];
+  const parent = env['XDG_CONFIG_HOME'];
+  return [parent === undefined || parent === '' ? `${home}/.config` : parent, '/etc'];
+}
+
 /** Certificates of the tcp listeners, as paths of PEM files. */
 export interface TlsFiles {
   readonly cert: string;

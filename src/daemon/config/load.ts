@@ -1,5 +1,5 @@
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
-import { tlsFiles, type Config, type Surroundings } from './config.ts';
+import { configDirectories, tlsFiles, type Config, type Surroundings } from './config.ts';
 import { readConfigFile, type FileValues } from './file.ts';
 import type { FlagValues } from './flags.ts';
 import { formatHost, isLoopback } from './host.ts';
@@ -37,13 +37,6 @@ export function loadConfig(flags: FlagValues, configFile: string | undefined, su
   checkTls(config);
   checkGc(config);
   return deepFreeze(config);
-}
-
-/** Where configuration is kept: the user's, where that is not root, before the host's. */
-function configDirectories({ root, env, home }: Surroundings): [string, ...string[]] {
-  if (root) return ['/etc'];
-  const parent = env['XDG_CONFIG_HOME'];
-  return [parent === undefined || parent === '' ? `${home}/.config` : parent, '/etc'];
 }
 
 function defaultConfigFile(surroundings: Surroundings): string {

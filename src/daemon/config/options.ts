@@ -1,5 +1,5 @@
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
-import type { Surroundings } from './config.ts';
+import { configDirectories, type Surroundings } from './config.ts';
 import type { Host } from './host.ts';
 import * as value from './value.ts';
 
@@ -306,6 +306,26 @@ export const options = {
     standard: () => [],
     standardText: 'no limit',
     example: ['5m'],
+  }),
+  imageSetsDir: option<string>({
+    flag: '--image-sets-dir',
+    key: 'image-sets-dir',
+    type: value.path,
+    reloadable: true,
+    heading: 'Image sets',
+    help: 'Where files of pinned image sets are: NAME.json is the set NAME.',
+    standard: (surroundings) => `${configDirectories(surroundings)[0]}/layerd/image-sets.d`,
+    example: '/etc/layerd/image-sets.d',
+  }),
+  credentialsDir: option<string>({
+    flag: '--credentials-dir',
+    key: 'credentials-dir',
+    type: value.path,
+    reloadable: true,
+    heading: 'Image sets',
+    help: 'Where credentials are that image sets name: NAME.json, readable by its owner alone.',
+    standard: (surroundings) => `${configDirectories(surroundings)[0]}/layerd/credentials.d`,
+    example: '/etc/layerd/credentials.d',
   }),
   eventsMaxAge: option<number>({
     flag: '--events-max-age',

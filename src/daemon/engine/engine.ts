@@ -29,6 +29,7 @@ import { diskOf, type Disk } from '../metadata/disk.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
 import type { Tracer } from '../tracing/tracer.ts';
+import { Keeper } from './keeper.ts';
 import { Movers } from './movers.ts';
 import { eventLimits, gcPolicy, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
@@ -42,7 +43,7 @@ const HOUR = 60 * 60 * 1000;
 export interface EngineOptions {
   readonly config: Config;
   readonly db: Database;
-  readonly reserve: Pick<Reserve, 'shortage'>;
+  readonly reserve: Pick<Reserve, 'shortage' | 'spare'>;
   readonly dataRoot: string;
   readonly version: string;
   readonly log: ContextLog;
@@ -64,6 +65,7 @@ export class Engine {
   readonly #movers: Movers;
   readonly #verbs: Verbs;
   readonly #authorization: Authorization;
+  readonly #keeper: Keeper;
   readonly #eventLoop: EventLoopDelay;
   readonly #timer: NodeJS.Timeout;
   #config: Config;
@@ -90,6 +92,7 @@ export class Engine {
         return { images: stores.images.count(), blobs: blob.count, layers: layer.count, damaged, ...bytes };
       },
       disk,
+      sets: () => stores.sets.counts(),
     });
     const stores = new Stores({
       db,
@@ -97,7 +100,10 @@ export class Engine {
       host,
       log,
       eventLimits: eventLimits(config),
-      onEvent: ({ type }) => metrics.appended(type),
+      onEvent: ({ type }) => {
+        metrics.appended(type);
+        if (type === 'image') keeper.wake();
+      },
       onFreed: (freed) => metrics.freed(freed),
     });
     const { events } = stores;
@@ -113,6 +119,10 @@ export class Engine {
       gcPolicy: gcPolicy(config),
       scrub: scrubSettings(config),
     });
+    const { images } = verbs;
+    const { registries } = movers;
+    const keeper = new Keeper({ config, sets: stores.sets, images, registries, host, spare: () => reserve.spare, log });
+    this.#keeper = keeper;
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -155,6 +165,7 @@ export class Engine {
           this.#tell('limit', changed);
         },
       },
+      sets: keeper.verbs,
       events,
       storeId: this.#id,
       registries: {
@@ -190,16 +201,19 @@ export class Engine {
     this.#tell('start');
     this.#verbs.detached.resume();
     this.#disorder = 'the disk and the metadata are being brought together after the start';
-    this.#reconciling = this.#reconcile().then(
-      () => {
-        this.#disorder = undefined;
-        this.#verbs.gc.start();
-      },
-      (error: unknown) => {
-        this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
-        this.#log.error(this.#disorder);
-      },
-    );
+    this.#reconciling = this.#reconcile()
+      .then(
+        () => {
+          this.#disorder = undefined;
+          this.#verbs.gc.start();
+        },
+        (error: unknown) => {
+          this.#disorder = `the store could not be brought in order: ${messageOf(error)}`;
+          this.#log.error(this.#disorder);
+        },
+      )
+      // Not before, since what is about to be restored would be pulled.
+      .then(() => this.#keeper.start());
   }
 
   /** @throws LayerdError of kind invalid for an authorization policy that cannot be used; nothing has changed then. */
@@ -207,6 +221,7 @@ export class Engine {
     this.#authorization.policy = policyOf(config);
     this.#config = config;
     this.#movers.config = config;
+    this.#keeper.config = config;
     this.#stores.events.limits = eventLimits(config);
     this.#verbs.scrubber.settings = scrubSettings(config);
     this.#verbs.gc.policy = gcPolicy(config);
@@ -221,9 +236,9 @@ export class Engine {
     this.#tell('stop');
     this.#stores.events.close();
     // Before the transfers end, which would be the end of these too.
-    const detached = this.#verbs.detached.stop();
+    const own = [this.#verbs.detached.stop(), this.#keeper.close()];
     await this.#movers.interrupt();
-    await detached;
+    await Promise.all(own);
   }
 
   /** Lets go of everything, once no request is under way any more. */

@@ -5,6 +5,7 @@ import { Leases } from '../content/leases.ts';
 import { ContentStore } from '../content/store.ts';
 import type { NewEvent } from '../events/event.ts';
 import { EventLog, type EventLogLimits } from '../events/log.ts';
+import { SetStore } from '../sets/store.ts';
 import { LayoutIndex } from '../images/layout.ts';
 import { ImageStore } from '../images/store.ts';
 import { LayerStore } from '../layers/store.ts';
@@ -33,6 +34,7 @@ export class Stores {
   readonly collector: GarbageCollector;
   readonly images: ImageStore;
   readonly layout: LayoutIndex;
+  readonly sets: SetStore;
   readonly #log: Log;
 
   constructor({ db, dataRoot, host, log, eventLimits, onEvent, onFreed }: StoresOptions) {
@@ -55,6 +57,7 @@ export class Stores {
       readBlob: (digest) => this.content.read(digest),
       layerPath: (diffId) => this.layers.path(diffId),
     });
+    this.sets = new SetStore({ images: this.images, events: this.events, host });
     this.layout = new LayoutIndex({
       db,
       root: dataRoot,

@@ -56,7 +56,7 @@ export class Verbs {
   readonly #importer: Importer;
 
   constructor({ stores, movers, metrics, host, log, tracer, disk, gcPolicy, scrub }: VerbsOptions) {
-    const { db, events, content, layers, leases, collector, images: store, layout } = stores;
+    const { db, events, content, layers, leases, collector, images: store, layout, sets } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
       unpackStored({ content, layers, unpacker: loadUnpacker }, blob);
@@ -87,6 +87,7 @@ export class Verbs {
         layout.changed();
         return collector.collect(candidates);
       },
+      pins: sets,
     });
     const sweep = { store, remover, content, leases, collector };
     const imageGc = new ImageGc(
@@ -95,7 +96,7 @@ export class Verbs {
         events,
         log,
         disk,
-        holds: { holders: () => [] },
+        holds: sets,
         observe: (outcome) => metrics.collected(outcome),
       },
       gcPolicy,
@@ -131,7 +132,7 @@ export class Verbs {
       }),
       pusher: new Pusher({ content, leases, collector, uploads, registries, store, demands, events, host, tracer }),
       remover,
-      pruner: new Pruner({ ...sweep, events }),
+      pruner: new Pruner({ ...sweep, holds: sets, events }),
       gc: imageGc,
       tagger: new Tagger({ store, events, onChange: () => layout.changed() }),
       saver: new Saver({ content, leases, collector, store, events }),

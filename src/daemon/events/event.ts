@@ -15,7 +15,7 @@ export interface Event {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-export type EventType = 'image' | 'layer' | 'blob' | 'daemon' | 'container' | 'volume' | 'network';
+export type EventType = 'image' | 'imageset' | 'layer' | 'blob' | 'daemon' | 'container' | 'volume' | 'network';
 
 /** An event that has not been appended yet. */
 export type NewEvent = Pick<Event, 'type' | 'action' | 'actor'> & { attributes?: Record<string, string> };

@@ -31,7 +31,7 @@ import type { Loader, LoadRequest } from './load.ts';
 import type { ProgressSink } from './progress.ts';
 import type { Pruner } from './prune.ts';
 import type { Publisher, PublishRequest } from './publish.ts';
-import type { Puller } from './pull.ts';
+import type { Puller, PullRequest, Survey } from './pull.ts';
 import type { Pusher, PushRequest } from './push.ts';
 import { familiarString, type Reference } from '../../protocol/reference.ts';
 import type { Attributes, Span, Tracer } from '../tracing/tracer.ts';
@@ -200,6 +200,11 @@ export class Images {
         progress,
       ),
     );
+  }
+
+  /** What a pull would have to do; the same pull goes on from there. */
+  survey(request: PullRequest): Promise<Survey> {
+    return this.#puller.survey(request);
   }
 
   push(request: PushRequest, progress: ProgressSink): Promise<void> {

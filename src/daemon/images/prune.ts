@@ -2,12 +2,14 @@ import type { PruneReport } from '../../protocol/engine.ts';
 import { LayerdError } from '../../protocol/errors.ts';
 import type { NewEvent } from '../events/event.ts';
 import { booleanFilter, filterValues, type Filters } from './filters.ts';
+import type { ImageHolds } from './holds.ts';
 import { imageFilter } from './image-filter.ts';
 import type { Removal } from './remove.ts';
 import { abandonInterrupted, inTurns, isWanted, sumOf, type SweepParts } from './sweep.ts';
 
 /** What a prune works with. */
 export interface PrunerParts extends SweepParts {
+  readonly holds: ImageHolds;
   readonly events: { append(event: NewEvent): unknown };
 }
 
@@ -42,7 +44,7 @@ export class Pruner {
   }
 
   async #prune(filters: Filters, signal: AbortSignal): Promise<PruneReport> {
-    const { store } = this.#parts;
+    const { store, holds } = this.#parts;
     const select = imageFilter(store, whichImages(filters));
     using watch = store.watch();
     const candidates = store.listing().filter((image) => select(image) !== undefined);
@@ -52,7 +54,8 @@ export class Pruner {
       isOver: () => signal.aborted,
       step: (at) => {
         const id = candidates[at]?.id;
-        if (id === undefined || isWanted(this.#parts, id, watch.targets)) return undefined;
+        if (id === undefined || holds.holders(id).length > 0 || isWanted(this.#parts, id, watch.targets))
+          return undefined;
         return this.#parts.remover.removeListed(id);
       },
       end: (told) => {

@@ -85,6 +85,21 @@ export interface PullRequest {
   readonly signal: AbortSignal;
 }
 
+/** A blob that a pull would bring. */
+export interface MissingBlob {
+  readonly digest: Digest;
+  /** Bytes, and of those the ones that are here. */
+  readonly size: number;
+  readonly received: number;
+  /** Whether an EROFS image is made of it. */
+  readonly unpacks: boolean;
+}
+
+/** What a pull would have to do. */
+export interface Survey {
+  readonly missing: readonly MissingBlob[];
+}
+
 /** Pulls images: resolves the reference, fetches what is missing through the transfers, and commits the image. */
 export class Puller {
   readonly #parts: PullerParts;
@@ -111,38 +126,71 @@ export class Puller {
     }
   }
 
+  /**
+   * Begins a pull of one reference: stores what documents it needs, and tells which blobs are missing. The same pull goes on
+   * from there.
+   */
+  async survey(request: PullRequest): Promise<Survey> {
+    const { client, priority } = request;
+    const reference = withDefaultTag(request.reference);
+    return this.#parts.demands.during(
+      { verb: 'pull', reference: familiarString(reference), client, priority },
+      request.signal,
+      (demand, signal) =>
+        this.#leased(
+          { ...request, signal },
+          reference,
+          demand,
+          () => undefined,
+          async (pull, lease) => {
+            const survey = await pull.survey();
+            lease.keep();
+            return survey;
+          },
+        ),
+    );
+  }
+
   /** Whether anything changed. */
   async #pull(request: PullRequest, demand: Demand, progress: ProgressSink): Promise<boolean> {
     const { reference, credentials, signal } = request;
-    const repository: Repository = { registry: reference.registry, path: reference.path };
     if (request.allTags !== true) {
-      return this.#pullOne(request, repository, withDefaultTag(reference), demand, progress);
+      return this.#pullOne(request, withDefaultTag(reference), demand, progress);
     }
+    const repository: Repository = { registry: reference.registry, path: reference.path };
     let found = false;
     let updated = false;
     for await (const tag of this.#parts.registries.tags(repository, { credentials, signal })) {
       found = true;
-      updated = (await this.#pullOne(request, repository, withTag(reference, tag), demand, progress)) || updated;
+      updated = (await this.#pullOne(request, withTag(reference, tag), demand, progress)) || updated;
     }
     if (!found) throw new LayerdError('not-found', `no tags found for ${familiarName(reference)}`);
     return updated;
   }
 
   /** Whether anything changed. */
-  async #pullOne(
+  async #pullOne(request: PullRequest, reference: Reference, demand: Demand, progress: ProgressSink): Promise<boolean> {
+    return this.#leased(request, reference, demand, progress, async (pull) => {
+      const { target, changed } = await pull.run();
+      progress({ status: `Digest: ${target}` });
+      return changed;
+    });
+  }
+
+  /** Works on a pull under a lease, which the work ends; where it fails, what has arrived is kept for a resume. */
+  async #leased<T>(
     request: PullRequest,
-    repository: Repository,
     reference: Reference,
     demand: Demand,
     progress: ProgressSink,
-  ): Promise<boolean> {
+    work: (pull: Pull, lease: Lease) => Promise<T>,
+  ): Promise<T> {
     const { leases } = this.#parts;
+    const repository: Repository = { registry: reference.registry, path: reference.path };
     const platform = request.platform === undefined ? '' : formatPlatform(request.platform);
     const lease = leases.acquire(`pull:${familiarString(reference)}:${request.allPlatforms === true ? '*' : platform}`);
     try {
-      const changed = await new Pull(this.#parts, request, { repository, reference, lease, demand, progress }).run();
-      progress({ status: `Digest: ${changed.target}` });
-      return changed.changed;
+      return await work(new Pull(this.#parts, request, { repository, reference, lease, demand, progress }), lease);
     } catch (error) {
       // A reference that is not found this once says nothing of what an earlier pull of it has here already.
       if (isBeyondResume(error) && !lease.isEmpty) this.#parts.collector.abandon(lease.release());
@@ -201,6 +249,44 @@ class Pull {
   }
 
   async run(): Promise<{ target: Digest; changed: boolean }> {
+    const selection = await this.#select();
+    const { signal } = this.#request;
+    const manifests: StoredManifest[] = [];
+    // Those of other platforms with it, so that the queue is never short of layers; what attests to them is small.
+    await together(
+      signal,
+      [selection.chosen, ...selection.others].map((document, index) => async (stop: AbortSignal) => {
+        manifests[index] = await this.#fetchManifest(document, stop);
+      }),
+    );
+    for (const attestation of selection.attestations) {
+      manifests.push(await this.#fetchManifest(attestation, signal, 'attestation'));
+    }
+    signal.throwIfAborted();
+    return this.#parts.tracer.during('commit', {}, () => this.#commit(selection, manifests));
+  }
+
+  /** Stores the documents that the reference leads to, and tells which blobs are missing. */
+  async survey(): Promise<Survey> {
+    const { content, fetcher } = this.#parts;
+    const { chosen, others, attestations } = await this.#select();
+    const missing = new Map<Digest, MissingBlob>();
+    const attesting = new Set(attestations);
+    for (const document of [chosen, ...others, ...attestations]) {
+      const { manifest } = document;
+      const isImage = isImageConfigType(manifest.config.mediaType) && !attesting.has(document);
+      for (const { digest, size } of [manifest.config, ...manifest.layers]) {
+        const unpacks = isImage && digest !== manifest.config.digest;
+        if (fetcher.isComplete({ digest, kind: unpacks ? 'layer' : 'blob' })) continue;
+        const received = content.has(digest) ? size : Math.min(size, content.ingestSize(digest));
+        missing.set(digest, { digest, size, received, unpacks });
+      }
+    }
+    return { missing: [...missing.values()] };
+  }
+
+  /** Chooses what makes up the image, and stores the documents that say so. */
+  async #select(): Promise<Selection> {
     const { registries, content, tracer } = this.#parts;
     const { credentials, signal } = this.#request;
     const { digest, tag = DEFAULT_TAG, path } = this.#reference;
@@ -223,20 +309,7 @@ class Pull {
       { all: this.#request.allPlatforms === true },
     );
     for (const { descriptor, bytes } of selection.documents) await content.putDocument(descriptor.digest, bytes);
-    const manifests: StoredManifest[] = [];
-    // Those of other platforms with it, so that the queue is never short of layers; what attests to them is small.
-    await together(
-      signal,
-      [selection.chosen, ...selection.others].map((document, index) => async (stop: AbortSignal) => {
-        manifests[index] = await this.#fetchManifest(document, stop);
-      }),
-    );
-    for (const attestation of selection.attestations) {
-      manifests.push(await this.#fetchManifest(attestation, signal, 'attestation'));
-    }
-    signal.throwIfAborted();
-    const changed = tracer.during('commit', {}, () => this.#commit(selection, manifests));
-    return { target: resolved.digest, changed };
+    return selection;
   }
 
   /** A manifest or index, from the store if it is there. */
@@ -378,7 +451,10 @@ class Pull {
   }
 
   /** Makes the image visible: image, tag, event and the end of the lease are one transaction. */
-  #commit(selection: Selection, manifests: readonly StoredManifest[]): boolean {
+  #commit(
+    selection: Selection,
+    manifests: readonly StoredManifest[],
+  ): { readonly target: Digest; readonly changed: boolean } {
     const { db, store, events } = this.#parts;
     const [target] = selection.documents;
     const [chosen] = manifests;
@@ -404,6 +480,6 @@ class Pull {
       return changed;
     });
     this.#parts.onCommit();
-    return changed;
+    return { target: target.descriptor.digest, changed };
   }
 }

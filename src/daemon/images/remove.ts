@@ -13,6 +13,7 @@ import {
   type Reference,
 } from '../../protocol/reference.ts';
 import type { ImageName } from './name.ts';
+import type { ImagePins } from './pins.ts';
 import { formatPlatform } from './platform.ts';
 import { BEST_NAMED_FIRST } from './precedence.ts';
 import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from './store.ts';
@@ -21,7 +22,7 @@ import { imageIdOf, type FoundImage, type ImageStore, type ManifestRow } from '.
 export type Attested = ReadonlyMap<Digest, ReadonlySet<Digest>>;
 
 export interface RemoveOptions {
-  /** Removes the image with all its names, though they are in several repositories. */
+  /** Removes the image with all its names, though they are in several repositories, and though somebody holds it. */
   readonly force?: boolean;
   /** Keeps the images without a name that the image was made on top of. */
   readonly noPrune?: boolean;
@@ -55,12 +56,19 @@ export class ImageRemover {
   readonly #db: Database;
   readonly #events: { append(event: NewEvent): unknown };
   readonly #collect: Collect;
+  readonly #pins: ImagePins;
 
-  constructor(options: { store: ImageStore; events: { append(event: NewEvent): unknown }; collect: Collect }) {
+  constructor(options: {
+    store: ImageStore;
+    events: { append(event: NewEvent): unknown };
+    collect: Collect;
+    pins: ImagePins;
+  }) {
     this.#store = options.store;
     this.#db = options.store.db;
     this.#events = options.events;
     this.#collect = options.collect;
+    this.#pins = options.pins;
   }
 
   /**
@@ -74,11 +82,10 @@ export class ImageRemover {
     return this.#db.essential(() => {
       this.#store.changed();
       const found = this.#store.resolve(name);
-      const { platforms = [], attested = new Map() } = options;
       const removed =
-        platforms.length > 0
-          ? this.#removePlatforms(found, name, platforms, attested)
-          : this.#removeIdentified(found, name, attested);
+        (options.platforms ?? []).length > 0
+          ? this.#removePlatforms(found, name, options)
+          : this.#removeIdentified(found, name, options);
       return removed ?? this.#remove(found, name, options);
     });
   }
@@ -98,6 +105,8 @@ export class ImageRemover {
     const id = found.listedId;
     const labels = this.#labels(id, found.manifest);
     let names = this.#store.names(id);
+    // Before any name is taken away, by which it may be held.
+    const held = this.#pins.holders(id);
     const untag = (removed: ImageName, called = familiarString(removed.reference)): void => {
       this.#deleteName(removed);
       names = names.filter((other) => other !== removed);
@@ -107,11 +116,15 @@ export class ImageRemover {
     if (!isIdentifier(found, name)) {
       const reference = withDefaultTag(parseReference(name));
       const named = names.find((each) => isSameName(each.reference, reference));
+      if (!force) refuseHeld(named === undefined ? [] : this.#pins.holdersOfName(named.reference), name);
       if (named !== undefined) untag(named, familiarString(reference));
       this.#append('untag', id, labels);
       const inRepository = names.filter((each) => canonicalName(each.reference) === canonicalName(reference));
       if (reference.digest === undefined && inRepository.every((each) => each.reference.tag === undefined)) {
-        for (const each of inRepository) untag(each);
+        for (const each of inRepository) {
+          // One that somebody goes by stays, and with it the image.
+          if (force || this.#pins.holdersOfName(each.reference).length === 0) untag(each);
+        }
       }
       if (names.length > 0) {
         this.#deleteNameless(id);
@@ -119,6 +132,7 @@ export class ImageRemover {
       }
       // It stays as a step of others.
       if (this.#store.hasChildren(id)) return done;
+      if (!force) refuseHeld(held, name);
     } else if (this.#store.hasChildren(id)) {
       throw new LayerdError(
         'conflict',
@@ -129,7 +143,7 @@ export class ImageRemover {
         'conflict',
         `conflict: unable to delete ${shortId(id)} (must be forced) - image is referenced in multiple repositories`,
       );
-    }
+    } else if (!force) refuseHeld(held, shortId(id));
     return [...done, ...this.#removeWhole(id, found.manifest, noPrune).done];
   }
 
@@ -148,7 +162,11 @@ export class ImageRemover {
     if (this.#store.hasChildren(id)) return { done, bytes: 0 };
     let parent = noPrune ? undefined : this.#store.parent(id);
     let { bytes } = this.#deleteNamelessImage(id, manifest, labels, done);
-    while (parent !== undefined && this.#store.names(parent).length === 0 && !this.#store.hasChildren(parent)) {
+    const isLeftOver = (image: Digest): boolean =>
+      this.#store.names(image).length === 0 &&
+      !this.#store.hasChildren(image) &&
+      this.#pins.holders(image).length === 0;
+    while (parent !== undefined && isLeftOver(parent)) {
       const step = this.#store.resolve(parent);
       const above = this.#store.parent(parent);
       bytes += this.#deleteNamelessImage(parent, step.manifest, this.#labels(parent, step.manifest), done).bytes;
@@ -179,14 +197,14 @@ export class ImageRemover {
   #removePlatforms(
     found: FoundImage,
     name: string,
-    platforms: readonly Platform[],
-    attested: Attested,
+    { platforms = [], attested = new Map(), force }: RemoveOptions,
   ): DeleteItem[] | undefined {
     const removed = platforms.map((platform) => this.#store.manifestsFor(found, name, platform)[0]);
     const [parts, wholes] = this.#holders(removed, this.#store.targets(found.listedId));
     // By a reference only what it names counts; by an identifier all targets of the image do.
     if (found.byId ? parts.length === 0 : wholes.includes(found.target)) return undefined;
     if (found.byId && wholes.length > 0) throw this.#ambiguous(name, removed, [...parts, ...wholes]);
+    if (force !== true) this.#refuseHeldManifests(removed, name);
     return this.#removeManifests(removed, parts, attested);
   }
 
@@ -194,7 +212,11 @@ export class ImageRemover {
    * Removes the manifests of a single platform that an identifier of their own names; undefined, and nothing is done,
    * where it is one of the whole image, or where no other platform would remain.
    */
-  #removeIdentified(found: FoundImage, name: string, attested: Attested): DeleteItem[] | undefined {
+  #removeIdentified(
+    found: FoundImage,
+    name: string,
+    { attested = new Map(), force }: RemoveOptions,
+  ): DeleteItem[] | undefined {
     const { byId, listedId, target, manifest } = found;
     if (!byId || begins(listedId, name) || begins(target, name)) return undefined;
     const isNamed = (each: ManifestRow): boolean =>
@@ -206,7 +228,13 @@ export class ImageRemover {
     if (wholes.length > 0 || parts.some((part) => !images.has(part))) {
       throw this.#ambiguous(name, removed, [...parts, ...wholes]);
     }
+    if (force !== true) this.#refuseHeldManifests(removed, name);
     return this.#removeManifests(removed, parts, attested);
+  }
+
+  #refuseHeldManifests(removed: readonly ManifestRow[], name: string): void {
+    const holders = removed.flatMap(({ digest }) => this.#pins.holdersOfManifest(digest));
+    refuseHeld([...new Set(holders)], name);
   }
 
   /** The targets that hold any of the manifests: those that hold other images too, and those of which they are all. */
@@ -342,6 +370,15 @@ export class ImageRemover {
       manifest,
     );
   }
+}
+
+/** Refuses to remove what somebody holds. */
+function refuseHeld(holders: readonly string[], name: string): void {
+  if (holders.length === 0) return;
+  throw new LayerdError(
+    'conflict',
+    `conflict: unable to delete ${name} (must be forced) - it is pinned by ${holders.join(', ')}: unpin it there, or force it with -f`,
+  );
 }
 
 /** Whether the user named the image by an identifier. The start of its image ID is one though a tag be called so too. */

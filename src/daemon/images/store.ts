@@ -359,7 +359,11 @@ export class ImageStore {
    * The manifests of a stored image that are for the platform, best first: of the one target that a reference names; of
    * an image that was found by an identifier, those of all its targets. Throws `not-found` when there is none.
    */
-  manifestsFor(found: FoundImage, name: string, platform: Platform): [ManifestRow, ...ManifestRow[]] {
+  manifestsFor(
+    found: Pick<FoundImage, 'target' | 'listedId' | 'byId'>,
+    name: string,
+    platform: Platform,
+  ): [ManifestRow, ...ManifestRow[]] {
     const own = this.manifests(found.target);
     const siblings = found.byId ? this.storedManifests(found.listedId) : [];
     const stored = new Map([...own, ...siblings].map((manifest) => [manifest.digest, manifest]));

@@ -76,6 +76,11 @@ export class Reserve implements Room {
     return this.#shortage;
   }
 
+  /** Bytes that are free for others: what is held back already is not among them, and what is yet to be is left out. */
+  get spare(): number {
+    return Math.max(0, this.#free() - Math.max(0, this.#wanted() - this.#held()));
+  }
+
   /** Ends the attempts; what is held stays held. */
   close(): void {
     clearTimeout(this.#timer);
@@ -119,7 +124,7 @@ export class Reserve implements Room {
   }
 
   #held(): number {
-    return statSync(this.#path).size;
+    return statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0;
   }
 
   #wanted(): number {

@@ -152,4 +152,24 @@ export const migrations: readonly string[] = [
   ALTER TABLE image ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
   UPDATE image SET used_at = CAST(unixepoch('subsec') * 1000 AS INTEGER);
   `,
+  `
+  -- Image sets, as they were last asked for. spec is JSON, as it was given; file: where it comes from, NULL for the API.
+  -- problem: why the file cannot be used as it is now; what an earlier one asked for stays. conditions is JSON.
+  CREATE TABLE image_set (
+    name TEXT PRIMARY KEY, spec TEXT NOT NULL, file TEXT, problem TEXT, generation INTEGER NOT NULL,
+    observed_generation INTEGER NOT NULL, conditions TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- The images of a set, and what has become of each. platform is empty for the host's; tag or digest is set. target and
+  -- manifest: what of the store it is pinned to; remote: what its registry last said that the reference names.
+  -- error is JSON. Times are Unix milliseconds.
+  CREATE TABLE image_set_member (
+    set_name TEXT NOT NULL REFERENCES image_set (name) ON DELETE CASCADE, reference TEXT NOT NULL, platform TEXT NOT NULL,
+    repository TEXT NOT NULL, tag TEXT, digest TEXT, target TEXT, manifest TEXT, remote TEXT, checked_at INTEGER,
+    next_at INTEGER, failures INTEGER NOT NULL DEFAULT 0, error TEXT, PRIMARY KEY (set_name, reference, platform)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX image_set_member_by_target ON image_set_member (target);
+  CREATE INDEX image_set_member_by_manifest ON image_set_member (manifest);
+  CREATE INDEX image_set_member_by_name ON image_set_member (repository, tag, digest);
+  `,
 ];

@@ -28,6 +28,8 @@ export interface Readings {
   stored(): Readonly<Record<'images' | 'blobs' | 'blobBytes' | 'layers' | 'layerBytes' | 'damaged', number>>;
   /** The disk of the data root, in bytes. */
   disk(): { readonly capacity: number; readonly available: number };
+  /** How many image sets there are, as `all`, and of how many each condition is true. */
+  sets(): ReadonlyMap<string, number>;
 }
 
 /** All metrics of the daemon. Parts tell it what they did, each through a function of its own; none of them knows it. */
@@ -151,6 +153,12 @@ export class DaemonMetrics {
       gauge('layerd_disk_available_bytes', 'Bytes of that disk that are available.', () => [
         [{}, readings.disk().available],
       ]),
+      gauge('layerd_image_sets', 'Image sets.', () => [[{}, readings.sets().get('all') ?? 0]]),
+      gauge('layerd_image_set_conditions', 'Image sets of which a condition is true.', () =>
+        [...readings.sets()].flatMap(([condition, count]) =>
+          condition === 'all' ? [] : [[{ condition: condition.toLowerCase() }, count] as const],
+        ),
+      ),
       this.#reclaimed,
       this.#reclaimedBytes,
       this.#collections,

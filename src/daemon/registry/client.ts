@@ -407,5 +407,6 @@ function summary(failures: readonly { endpoint: Endpoint; error: LayerdError }[]
   const mirrors = failures.filter((failure) => failure !== own);
   if (mirrors.length === 0) return own.error;
   const told = mirrors.map(({ endpoint, error }) => `mirror ${endpoint.host}: ${error.message}`);
-  return new LayerdError(own.error.kind, `${own.error.message} (${told.join('; ')})`, { cause: own.error });
+  const { kind, message, retryAfter } = own.error;
+  return new LayerdError(kind, `${message} (${told.join('; ')})`, { cause: own.error, retryAfter });
 }

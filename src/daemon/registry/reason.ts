@@ -1,6 +1,7 @@
 import { LayerdError, type ErrorKind } from '../../protocol/errors.ts';
 import { parseChallenges } from './challenge.ts';
 import { header, readBody, type HttpResponse } from './http.ts';
+import { retryAfter } from './retry.ts';
 
 /** Why a registry refuses, in its own words (OCI distribution spec, "Error Codes"). */
 export interface Reason {
@@ -74,6 +75,7 @@ export async function refusal(response: HttpResponse, subject: Subject): Promise
   const text = describeReason({ code, message });
   const { kind, name, reference, authenticated } = subject;
   const { host } = response.url;
+  const asked = { retryAfter: retryAfter(header(response, 'retry-after'), Date.now()) };
   switch (code) {
     case 'DENIED':
       // Registries say the same of what does not exist and of what one may not see. Without credentials dockerd takes
@@ -95,12 +97,14 @@ export async function refusal(response: HttpResponse, subject: Subject): Promise
       return new LayerdError(
         'too-many-requests',
         `${text}: ${host} limits requests, for ${reference}; try again later`,
+        asked,
       );
   }
   if (response.status === 404) return new LayerdError('not-found', `${kind} for ${reference} not found: ${text}`);
   return new LayerdError(
     KINDS.get(code) ?? 'unavailable',
     `${host} answered with status ${response.status} when asked for the ${kind} of ${reference}: ${text}`,
+    asked,
   );
 }
 

@@ -33,12 +33,15 @@ import { Tagger } from '../../../src/daemon/images/tag.ts';
 import type { Disk } from '../../../src/daemon/metadata/disk.ts';
 import { DaemonMetrics } from '../../../src/daemon/metrics/daemon.ts';
 import type { Registries } from '../../../src/daemon/registry/registry.ts';
+import { ImageSets } from '../../../src/daemon/sets/sets.ts';
+import { SetStore } from '../../../src/daemon/sets/store.ts';
 import { Demands } from '../../../src/daemon/transfers/demand.ts';
 import { TransferQueue, type TransferWork } from '../../../src/daemon/transfers/queue.ts';
 import { Limits } from '../../../src/daemon/transfers/limits.ts';
 import { Transfers } from '../../../src/daemon/transfers/transfers.ts';
 import { noTracer } from '../../../src/daemon/tracing/tracer.ts';
 import { diskUsage } from '../../../src/daemon/images/usage.ts';
+import type { Freed } from '../../../src/daemon/content/garbage.ts';
 import type { Digest } from '../../../src/protocol/digest.ts';
 import type { RegistryReport } from '../../../src/protocol/engine.ts';
 import { LayerdError } from '../../../src/protocol/errors.ts';
@@ -89,6 +92,12 @@ function routesOf(stack: Layers): string[] {
 export class Fixture implements AsyncDisposable {
   readonly store = new Store();
   readonly events = new EventLog({ db: this.store.db, limits: LIMITS });
+  readonly sets = new SetStore({
+    images: this.store.store,
+    events: this.events,
+    host: AMD64,
+    now: () => this.store.now,
+  });
   readonly archives = new Archives(this.store, this.events);
   readonly authorization = new Authorization({
     policy: undefined,
@@ -151,6 +160,7 @@ export class Fixture implements AsyncDisposable {
     transfers: () => ({ waiting: 0, running: 0 }),
     events: () => ({ subscribers: this.events.subscribers, lag: this.events.lag, end: this.events.end }),
     disk: () => this.disk,
+    sets: () => this.sets.counts(),
     stored: () => ({ images: 1, blobs: 2, blobBytes: 3, layers: 4, layerBytes: 5, damaged: 0 }),
   });
   /** The verbs of images, as the API calls them. */
@@ -165,7 +175,8 @@ export class Fixture implements AsyncDisposable {
     const { content, collector, store } = this.store;
     const { events } = this;
     const { leases } = this.archives;
-    const remover = new ImageRemover({ store, events, collect: (digests) => collector.collect(digests) });
+    const collect = (digests: Digest[]): Freed => collector.collect(digests);
+    const remover = new ImageRemover({ store, events, collect, pins: this.sets });
     this.sweep = { store, remover, content, leases, collector };
     this.gc = new ImageGc(
       {
@@ -244,7 +255,7 @@ export class Fixture implements AsyncDisposable {
   #operations(): ImageOperations {
     const { store, events } = this;
     const { content, collector, leases, remover } = this.sweep;
-    const pruner = new Pruner({ ...this.sweep, events });
+    const pruner = new Pruner({ ...this.sweep, holds: this.sets, events });
     const attestor = new Attestor({ content, leases, collector, store: store.store, host: AMD64 });
     const tagger = new Tagger({ store: store.store, events, onChange: () => undefined });
     return {
@@ -309,6 +320,7 @@ export class Fixture implements AsyncDisposable {
           events.append({ type: 'daemon', action: 'limit', actor: STORE_ID, attributes });
         },
       },
+      sets: new ImageSets({ sets: this.sets, host: AMD64, onPut: () => undefined, onDelete: () => undefined }),
       storeId: STORE_ID,
       authorization: this.authorization,
       system: new SystemInfo({

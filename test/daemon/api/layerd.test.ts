@@ -340,7 +340,9 @@ describe("layerd's own endpoints", () => {
     });
   });
 
-  for (const path of Object.keys(definition.paths).filter((path) => hasJson(definition.paths[path]?.['get']))) {
+  // Names of image sets are no images: sets.test.ts holds them to the definition.
+  const paths = Object.keys(definition.paths).filter((path) => path !== '/layerd/sets/{name}');
+  for (const path of paths.filter((each) => hasJson(definition.paths[each]?.['get']))) {
     it(`answer as docs/layerd-api.yaml says: ${path}`, async () => {
       const names: [string, number][] = path.includes('{name}')
         ? [

@@ -10,6 +10,7 @@ import { LayerStore } from '../../../src/daemon/layers/store.ts';
 import { canonicalName, parseReference } from '../../../src/protocol/reference.ts';
 import { ImageRemover } from '../../../src/daemon/images/remove.ts';
 import { ImageStore, type PutResult } from '../../../src/daemon/images/store.ts';
+import { SetStore } from '../../../src/daemon/sets/store.ts';
 import { Database } from '../../../src/daemon/metadata/database.ts';
 import type { Digest } from '../../../src/protocol/digest.ts';
 import { MediaType } from '../../../src/protocol/media-types.ts';
@@ -54,6 +55,7 @@ export class Fixture implements Disposable {
   readonly collector: GarbageCollector;
   readonly store: ImageStore;
   readonly remover: ImageRemover;
+  readonly sets: SetStore;
   /** The events that were appended, those of a transaction that was rolled back too. */
   readonly events: NewEvent[] = [];
   /** What the clock says, in Unix milliseconds. */
@@ -76,10 +78,13 @@ export class Fixture implements Disposable {
       content: this.content,
       removeLayers: (diffIds) => this.layers.remove(diffIds),
     });
+    const events = { append: (event: NewEvent) => this.events.push(event) };
+    this.sets = new SetStore({ images: this.store, events, host, now: () => this.now });
     this.remover = new ImageRemover({
       store: this.store,
-      events: { append: (event) => this.events.push(event) },
+      events,
       collect: (candidates) => this.collector.collect(candidates),
+      pins: this.sets,
     });
   }
 

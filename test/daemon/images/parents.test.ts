@@ -158,7 +158,7 @@ describe('parents', () => {
     const { store, remover, content, collector } = fixture;
     const { leases } = archives;
     const events = { append: () => undefined };
-    const pruner = new Pruner({ store, remover, content, leases, collector, events });
+    const pruner = new Pruner({ holds: fixture.sets, store, remover, content, leases, collector, events });
     const prune = async (dangling: string): Promise<number> => {
       const filters = new Map([['dangling', [dangling]]]);
       return (await pruner.prune(filters, new AbortController().signal)).ImagesDeleted.length;

@@ -11,6 +11,7 @@ const daemonMetrics = () =>
     transfers: (direction) => ({ waiting: direction === 'upload' ? 2 : 0, running: 1 }),
     events: () => ({ subscribers: 3, lag: 4, end: 5 }),
     disk: () => ({ capacity: 100, available: 40 }),
+    sets: () => new Map(),
     stored: () => ({ images: 6, blobs: 7, blobBytes: 8, layers: 9, layerBytes: 10, damaged: 0 }),
   });
 

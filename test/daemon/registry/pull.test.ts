@@ -333,9 +333,10 @@ describe('pulling from a registry', { skip: needs('docker-registry') }, () => {
 
     it('end with what the registry said', async () => {
       const body = '{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}';
-      proxy.inject({ answer: { status: 429, body } });
+      proxy.inject({ answer: { status: 429, headers: { 'Retry-After': '7' }, body } });
       await assert.rejects(client.registries.manifest(repository(), '1'), {
         kind: 'too-many-requests',
+        retryAfter: 7000,
         message: /^toomanyrequests: You have reached your pull rate limit/,
       });
       assert.equal(proxy.seen.length, 3);

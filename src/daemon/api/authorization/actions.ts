@@ -100,6 +100,11 @@ const OPERATIONS: Readonly<Record<string, readonly [Verb, Subject]>> = {
   'GET /layerd/transfers': ['read', nothing],
   'PATCH /layerd/transfers/{digest}': ['steer', nothing],
   'DELETE /layerd/transfers/{digest}': ['steer', nothing],
+  'GET /layerd/sets': ['read', nothing],
+  'GET /layerd/sets/{name}': ['read', nothing],
+  // Their references stand in the body, or in the set: whoever pins, pins whatever there is.
+  'PUT /layerd/sets/{name}': ['pin', nothing],
+  'DELETE /layerd/sets/{name}': ['pin', nothing],
   'GET /layerd/pulls': ['read', nothing],
   // The reference stands in the body, which is not read for whom nobody may know yet.
   'POST /layerd/pulls': ['pull', nothing],
