@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { JsonError, parseJson } from '../../../src/daemon/config/json.ts';
+import { JsonError, parseJson } from '../../src/protocol/json.ts';
 
 describe('parseJson', () => {
   it('takes every text that JSON.parse takes, to the same value', () => {
