@@ -8,11 +8,12 @@ import tseslint from 'typescript-eslint';
  */
 const directions = {
   api: ['images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
-  images: ['transfers', 'registry', 'content', 'layers', 'metadata'],
+  images: ['transfers', 'registry', 'content', 'layers', 'signatures', 'metadata'],
   transfers: ['metadata'],
   registry: ['metadata'],
   content: ['metadata'],
   layers: ['metadata'],
+  signatures: [],
   events: ['metadata'],
   health: ['metadata'],
   config: [],

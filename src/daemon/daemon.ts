@@ -14,6 +14,7 @@ import { Database } from './metadata/database.ts';
 import { Reserve } from './metadata/reserve.ts';
 import { damagedMetadata } from './metadata/storage-error.ts';
 import { Pidfile } from './pidfile.ts';
+import { SignaturePolicy } from './signatures/policy.ts';
 
 /** What a daemon is given besides its configuration. */
 export interface DaemonOptions {
@@ -63,6 +64,7 @@ export class Daemon {
   static async start(config: Config, { log, version, passed }: DaemonOptions): Promise<Daemon> {
     await using undo = new AsyncDisposableStack();
 
+    const policy = await loadPolicy(config);
     const dataRoot = prepareDirectory('data root', config.dataRoot, DATA_ROOT_MODE);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
     const hosts = config.hosts.map(formatHost);
@@ -77,7 +79,7 @@ export class Daemon {
     refuseEmptied(metadata, dataRoot);
     const database = new Database(metadata, reserve);
     undo.defer(() => database.close());
-    const engine = new Engine({ config, db: database, reserve, dataRoot, version, log });
+    const engine = new Engine({ config, policy, db: database, reserve, dataRoot, version, log });
     undo.defer(() => engine.close());
 
     const listeners = await Listeners.open({
@@ -116,13 +118,15 @@ export class Daemon {
    * Takes on what it can of a new configuration.
    * @throws LayerdError if it cannot be used; the present one stays in force.
    */
-  reload(next: Config): Reload {
+  async reload(next: Config): Promise<Reload> {
     const reload = mergeReload(this.#config, next);
+    // Read again in any case, as the keys that it names are: they change under the same names.
+    const policy = await loadPolicy(reload.config);
     const tls = tlsFiles(reload.config);
     // Certificates are renewed under the same names, so they are read again in any case.
     if (tls !== undefined) this.#listeners.reloadTls(tls);
     this.#config = reload.config;
-    this.#engine.reload(reload.config);
+    this.#engine.reload(reload.config, policy);
     this.#log.setLevel(effectiveLevel(reload.config));
     return reload;
   }
@@ -139,6 +143,10 @@ export class Daemon {
       await this.#parts.disposeAsync();
     }
   }
+}
+
+async function loadPolicy({ signaturePolicy }: Config): Promise<SignaturePolicy | undefined> {
+  return signaturePolicy === undefined ? undefined : SignaturePolicy.load(signaturePolicy);
 }
 
 /** The level that is logged from: `debug` is a switch of its own. */

@@ -24,8 +24,9 @@ import type { ContextLog, Log } from '../log.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
+import type { SignaturePolicy } from '../signatures/policy.ts';
 import { Movers } from './movers.ts';
-import { eventLimits, openListeners, scrubSettings, systemConfig } from './settings.ts';
+import { admissionSettings, eventLimits, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
 import { Verbs } from './verbs.ts';
 
@@ -36,6 +37,7 @@ const HOUR = 60 * 60 * 1000;
 
 export interface EngineOptions {
   readonly config: Config;
+  readonly policy: SignaturePolicy | undefined;
   readonly db: Database;
   readonly reserve: Pick<Reserve, 'shortage'>;
   readonly dataRoot: string;
@@ -64,7 +66,7 @@ export class Engine {
   /** Why the store is not in order. */
   #disorder: string | undefined = 'the start has not come to it yet';
 
-  constructor({ config, db, reserve, dataRoot, version, log }: EngineOptions) {
+  constructor({ config, policy, db, reserve, dataRoot, version, log }: EngineOptions) {
     this.#config = config;
     this.#log = log;
     this.#version = version;
@@ -93,7 +95,15 @@ export class Engine {
     });
     const { events } = stores;
     const movers = new Movers({ config, version, stores, metrics, log });
-    const verbs = new Verbs({ stores, movers, metrics, host, log, scrub: scrubSettings(config) });
+    const verbs = new Verbs({
+      stores,
+      movers,
+      metrics,
+      host,
+      log,
+      scrub: scrubSettings(config),
+      admission: admissionSettings(config, policy),
+    });
     this.#stores = stores;
     this.#movers = movers;
     this.#verbs = verbs;
@@ -141,6 +151,7 @@ export class Engine {
           ['Layer Decompression', movers.unpacker.inflater],
           ['Layer Mounts', mountsOf(await kernelSupport())],
           ['Integrity', integrityOf(this.#config)],
+          ['Signature Policy', verbs.admission.summary],
         ],
         warnings: () => openListeners(config),
       }),
@@ -166,11 +177,12 @@ export class Engine {
     );
   }
 
-  reload(config: Config): void {
+  reload(config: Config, policy: SignaturePolicy | undefined): void {
     this.#config = config;
     this.#movers.config = config;
     this.#stores.events.limits = eventLimits(config);
     this.#verbs.scrubber.settings = scrubSettings(config);
+    this.#verbs.admission.settings = admissionSettings(config, policy);
     this.#tell('reload');
   }
 

@@ -1,8 +1,10 @@
 import { tlsFiles, type Config } from '../config/config.ts';
 import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
+import type { AdmissionSettings } from '../images/admission.ts';
 import type { ScrubSettings } from '../images/scrub.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
+import type { SignaturePolicy } from '../signatures/policy.ts';
 
 const NANOSECONDS_PER_MILLISECOND = 1_000_000n;
 
@@ -14,6 +16,14 @@ export function eventLimits({ eventsMaxAge, eventsMaxCount, eventsMaxSize }: Con
 /** When and how fast the store is read again. */
 export function scrubSettings({ scrubInterval, scrubRate, scrubHours }: Config): ScrubSettings {
   return { interval: scrubInterval, rate: scrubRate, hours: scrubHours };
+}
+
+/** Which images are admitted. */
+export function admissionSettings(
+  { signatureLookasides }: Config,
+  policy: SignaturePolicy | undefined,
+): AdmissionSettings {
+  return { policy, lookasides: signatureLookasides.map(({ scope, url }) => ({ scope, url })) };
 }
 
 /** How registries are spoken to. */

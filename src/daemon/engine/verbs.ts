@@ -2,6 +2,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { Checksums } from '../content/checksum.ts';
 import { unpackStored } from '../images/archive/intake.ts';
+import { Admission, type AdmissionSettings } from '../images/admission.ts';
 import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
 import { RemoteImages } from '../images/distribution.ts';
@@ -32,18 +33,20 @@ export interface VerbsOptions {
   readonly host: Platform;
   readonly log: ContextLog;
   readonly scrub: ScrubSettings;
+  readonly admission: AdmissionSettings;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
 export class Verbs {
   readonly images: Images;
+  readonly admission: Admission;
   readonly restorer: Restorer;
   readonly scrubber: Scrubber;
   readonly #checksums: readonly Checksums[];
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log, scrub }: VerbsOptions) {
+  constructor({ stores, movers, metrics, host, log, scrub, admission: settings }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
@@ -75,7 +78,21 @@ export class Verbs {
         return collector.collect(candidates);
       },
     });
-    const intake = { db, content, layers, unpacker: loadUnpacker, leases, collector, store, events, host, onCommit };
+    const admission = new Admission({ registries, events, log }, settings);
+    const intake = {
+      db,
+      admission,
+      content,
+      layers,
+      unpacker: loadUnpacker,
+      leases,
+      collector,
+      store,
+      events,
+      host,
+      onCommit,
+    };
+    this.admission = admission;
     this.restorer = restorer;
     this.scrubber = scrubber;
     this.#checksums = [asked, background];
@@ -94,6 +111,7 @@ export class Verbs {
         demands,
         fetcher,
         registries,
+        admission,
         store,
         events,
         host,

@@ -36,6 +36,7 @@ export class Archives {
       layers: this.layers,
       unpacker: this.#unpacker,
       host: AMD64,
+      admission: { admitArchive: () => Promise.resolve() },
       onCommit: () => undefined,
     };
     this.loader = new Loader(intake);
