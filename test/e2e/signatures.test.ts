@@ -461,6 +461,15 @@ describe('the signature policy', { skip: needs('docker-registry', 'gpg', 'gpgv',
         await signed('fulcio', { by: issued, certificate, chain: intermediate + root, log });
         await refuses('fulcio:1', reason);
       }
+      // Whoever has a certificate can sign others with its key.
+      const mallory = await authority.issue(MALLORY);
+      const { certificate, ...forged } = await authority.issue(EMAIL, { by: mallory });
+      const log = { rekor, keyOrCertificate: certificate };
+      const chain = mallory.certificate + authority.intermediate;
+      await signed('fulcio', { by: forged, certificate, chain, log });
+      await refuses('fulcio:1', /not of the authority of the rule/);
+      await signed('fulcio', { by: forged, certificate, chain: chain.repeat(3), log });
+      await refuses('fulcio:1', /it comes with 6 certificates of others/);
     });
 
     /** Pushes a bundle that refers to the image, where a registry without the API keeps its list. */
@@ -481,6 +490,14 @@ describe('the signature policy', { skip: needs('docker-registry', 'gpg', 'gpgv',
         [bundleOf(key, statement(other.digest), material), new RegExp(`it is of ${other.digest}`)],
         [bundleOf(key, statement(one.digest, { predicateType }), material), /provenance\/v1", which is no signature/],
         [{ mediaType: BUNDLE_TYPE }, /its signature is not accepted: /],
+        [
+          {
+            mediaType: BUNDLE_TYPE,
+            verificationMaterial: material,
+            messageSignature: { messageDigest: { algorithm: 'SHA2_256', digest: 'AAAA' }, signature: 'AAAA' },
+          },
+          /its bundle has no DSSE envelope/,
+        ],
         [
           bundleOf(key, statement(one.digest), {
             ...material,

@@ -173,10 +173,20 @@ export interface Authority {
   readonly root: string;
   readonly intermediate: string;
   /** A certificate for signing code, by an OpenID provider's word that the key is of this address. */
-  issue(email: string, options?: { readonly issuer?: string; readonly extension?: string }): Promise<Issued>;
+  issue(email: string, options?: IssueOptions): Promise<Issued>;
+}
+
+export interface IssueOptions {
+  readonly issuer?: string;
+  /** One more, as openssl writes it. */
+  readonly extension?: string;
+  /** The one who signs it, in place of the authority. */
+  readonly by?: Issued;
 }
 
 export interface Issued extends Signer {
+  /** Path of its files, without their suffixes. */
+  readonly file: string;
   /** PEM. */
   readonly certificate: string;
 }
@@ -210,7 +220,7 @@ export async function makeAuthority(dir: string, name: string): Promise<Authorit
   return {
     root,
     intermediate,
-    async issue(email, { issuer = OIDC_ISSUER, extension } = {}) {
+    async issue(email, { issuer = OIDC_ISSUER, extension, by } = {}) {
       const key = signer();
       const extensions = [
         'basicConstraints=CA:false',
@@ -220,8 +230,10 @@ export async function makeAuthority(dir: string, name: string): Promise<Authorit
         `1.3.6.1.4.1.57264.1.1=DER:${Buffer.from(issuer).toString('hex')}`,
         ...(extension === undefined ? [] : [extension]),
       ];
-      const by = { name: join(dir, `${name}-intermediate`) };
-      return { ...key, certificate: await certificate(`leaf${++count}`, key, extensions, by) };
+      const who = `leaf${++count}`;
+      const signedBy = { name: by?.file ?? join(dir, `${name}-intermediate`) };
+      const issued = await certificate(who, key, extensions, signedBy);
+      return { ...key, certificate: issued, file: join(dir, `${name}-${who}`) };
     },
   };
 }

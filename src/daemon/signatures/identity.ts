@@ -1,6 +1,6 @@
 import { canonicalName, canonicalString, parseReference, type Reference } from '../../protocol/reference.ts';
 import type { Fields } from './fields.ts';
-import { pulledBy } from './scope.ts';
+import { isInFull, pulledBy } from './scope.ts';
 
 /** What a signature may call the image that it signs: `signedIdentity` of a policy. */
 export interface Identity {
@@ -84,15 +84,8 @@ function reference(fields: Fields, name: string): Reference {
 /** A registry, or a namespace or repository in one, in full. */
 function prefix(fields: Fields, name: string): string {
   const text = fields.text(name);
-  const [host = '', ...path] = text.split('/');
-  // What would have another name in full matches nothing, which nobody means.
-  const probe = path.length === 0 ? `${host}/any/image` : `${text}/any`;
-  try {
-    const parsed = parseReference(probe);
-    if (canonicalString(parsed) === probe) return text;
-  } catch {
-    // Told below: it is no name either way.
-  }
+  // What has another name in full matches nothing, which nobody means.
+  if (isInFull(text)) return text;
   throw new Error(
     `${fields.where}.${name} is ${JSON.stringify(text)}; expected HOST[:PORT], or a namespace or repository there in full, such as docker.io/library`,
   );

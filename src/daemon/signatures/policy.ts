@@ -5,7 +5,7 @@ import { parseJson } from '../../protocol/json.ts';
 import type { Reference } from '../../protocol/reference.ts';
 import { Fields, listed } from './fields.ts';
 import { loadRequirement, type Requirement } from './requirement.ts';
-import { scopesOf } from './scope.ts';
+import { isScope, scopesOf } from './scope.ts';
 import type { Signatures } from './signature.ts';
 
 /**
@@ -36,8 +36,10 @@ export class SignaturePolicy {
       const transports = new Map<string, ReadonlyMap<string, readonly Requirement[]>>();
       for (const [transport, value] of root.optionalObject('transports')?.entries() ?? []) {
         const scopes = new Map<string, readonly Requirement[]>();
+        checkTransport(transport);
         const where = `transports.${transport}`;
         for (const [scope, list] of new Fields(value, where).entries()) {
+          if (transport === 'docker') checkScope(scope);
           scopes.set(scope, await requirements(list, `${where}[${JSON.stringify(scope)}]`));
         }
         transports.set(transport, scopes);
@@ -148,6 +150,36 @@ export class Rule {
     }
     return undefined;
   }
+}
+
+/** The transports of containers-policy(5); of most of them, nothing comes here. */
+const TRANSPORTS: ReadonlySet<string> = new Set([
+  ...[
+    'docker',
+    'docker-archive',
+    'oci-archive',
+    'tarball',
+    'atomic',
+    'containers-storage',
+    'dir',
+    'docker-daemon',
+    'oci',
+  ],
+  ...['ostree', 'sif'],
+]);
+
+/** A slip of the pen would leave what is meant to the default. */
+function checkTransport(transport: string): void {
+  if (TRANSPORTS.has(transport)) return;
+  throw new Error(`transports has ${JSON.stringify(transport)}; expected one of ${[...TRANSPORTS].join(', ')}`);
+}
+
+/** The same, of a name that is no image's. */
+function checkScope(scope: string): void {
+  if (scope === '' || isScope(scope)) return;
+  throw new Error(
+    `transports.docker has the scope ${JSON.stringify(scope)}, which no image is in; expected HOST[:PORT], *.DOMAIN, or a name in full such as docker.io/library/redis`,
+  );
 }
 
 async function requirements(value: unknown, where: string): Promise<Requirement[]> {

@@ -1,4 +1,4 @@
-import { canonicalName, canonicalString, type Reference } from '../../protocol/reference.ts';
+import { canonicalName, canonicalString, parseReference, type Reference } from '../../protocol/reference.ts';
 
 /**
  * The scopes that an image of a registry is in, the most specific first (containers-policy.json(5), "docker:"): itself,
@@ -18,4 +18,24 @@ export function scopesOf(reference: Reference): string[] {
 /** The reference as a pull takes it: a digest decides alone, whatever tag stands beside it. */
 export function pulledBy(reference: Reference): Reference {
   return reference.digest === undefined ? reference : { ...reference, tag: undefined };
+}
+
+/** Whether a scope can fit any image: a registry, a namespace, a repository or an image in full, or a wildcard. */
+export function isScope(text: string): boolean {
+  if (text.startsWith('*.')) return isInFull(text.replace('*', 'any')) && !/[/:]/.test(text);
+  return isInFull(text) || isReference(text);
+}
+
+/** Whether it is a registry, or a namespace or repository there, by its whole name. */
+export function isInFull(text: string): boolean {
+  return isReference(text.includes('/') ? `${text}/any` : `${text}/any/image`);
+}
+
+function isReference(text: string): boolean {
+  try {
+    return canonicalString(parseReference(text)) === text;
+  } catch {
+    // It breaks the grammar of names, so nothing is called so.
+    return false;
+  }
 }

@@ -52,6 +52,22 @@ describe('SignaturePolicy', () => {
     assert.equal(policy.ruleOf(parseReference('redis-evil:7')).scope, 'everything else (default)');
   });
 
+  it('takes every scope that an image can be in', async () => {
+    const digest = 'a'.repeat(64);
+    const scopes = [
+      'docker.io',
+      'docker.io/library',
+      'docker.io/library/redis:7',
+      `docker.io/library/redis@sha256:${digest}`,
+    ];
+    const others = ['localhost', 'localhost:5000/a', '[::1]:5000', '127.0.0.1:5000/a/b', '*.com', '*.example.com', ''];
+    const docker = Object.fromEntries([...scopes, ...others].map((scope) => [scope, ACCEPT]));
+    const policy = await load({ default: REJECT, transports: { docker } });
+    for (const name of ['redis:7', 'localhost/x', 'a.example.com/x']) {
+      assert.equal(policy.ruleOf(parseReference(name)).isOpen, true, name);
+    }
+  });
+
   it('takes a digest for the whole of a reference that has a tag beside it', async () => {
     const digest = `sha256:${'a'.repeat(64)}`;
     const docker = { 'example.com/app:1': ACCEPT, [`example.com/app@${digest}`]: ACCEPT };
@@ -88,6 +104,23 @@ describe('SignaturePolicy', () => {
         /the file has the unknown key "transport"; known here: "default", "transports"/,
       ],
       [{ default: REJECT, transports: { docker: REJECT } }, /transports\.docker must be an object/],
+      [{ default: REJECT, transports: { dockre: {} } }, /transports has "dockre"; expected one of docker, /],
+      ...[
+        'redis',
+        'library/redis',
+        'https://example.com',
+        '*example.com',
+        'exa*.com',
+        '*.',
+        'example.com/',
+        '*.a.com/b',
+      ].map(
+        (scope) =>
+          [
+            { default: REJECT, transports: { docker: { [scope]: ACCEPT } } },
+            /which no image is in; expected HOST/,
+          ] as const,
+      ),
       [{ default: [{}] }, /default\[0\] has no "type"/],
       [docker({ type: 'signedBase' }), new RegExp(`${place}\\.type is "signedBase"; expected insecureAcceptAnything`)],
       [docker({ type: 'reject', keyPath: '/k' }), new RegExp(`${place} has the unknown key "keyPath"`)],
