@@ -407,6 +407,9 @@ describe('the signature policy', { skip: needs('docker-registry', 'gpg', 'gpgv',
       await refuses('cosign:1', /the tag of its signatures has something else/);
       await push(registry.host, 'cosign', signatureTag(one), index([await fresh()]));
       await refuses('cosign:1', /it has no signature/);
+      // Where the list of referrers is kept.
+      await push(registry.host, 'cosign', one.digest.replace(':', '-'), await fresh());
+      await refuses('cosign:1', /it has no signature/);
     });
 
     it('wants an entry in the log where the rule names one', async () => {

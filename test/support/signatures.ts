@@ -185,8 +185,7 @@ export interface IssueOptions {
 }
 
 export interface Issued extends Signer {
-  /** Path of its files, without their suffixes. */
-  readonly file: string;
+  readonly name: string;
   /** PEM. */
   readonly certificate: string;
 }
@@ -194,28 +193,39 @@ export interface Issued extends Signer {
 /** Where the test's people log in. */
 export const OIDC_ISSUER = 'https://login.example.com';
 
-/** Certificates are good from now on for a day. */
+/** What a certificate is made of. */
+export interface Certified {
+  readonly key: Signer;
+  /** As openssl writes them. */
+  readonly extensions: readonly string[];
+  /** The name of the certificate that signs it; without one it signs itself. */
+  readonly by?: string;
+}
+
+/** The extensions of an authority's certificate. */
+export const AUTHORITY = [
+  'basicConstraints=critical,CA:true',
+  'keyUsage=critical,keyCertSign',
+  'subjectKeyIdentifier=hash',
+];
+
+/** Makes a certificate of the name, which is good from now on for a day, in the folder; returns it in PEM. */
+export async function certify(dir: string, name: string, { key, extensions, by }: Certified): Promise<string> {
+  const file = (suffix: string, of = name): string => join(dir, `${of}${suffix}`);
+  await writeFile(file('.key'), key.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  const sections = ['[req]', 'distinguished_name=dn', 'x509_extensions=v3', '[dn]', '[v3]', ...extensions, ''];
+  await writeFile(file('.cnf'), sections.join('\n'));
+  const signedBy = by === undefined ? [] : ['-CA', file('.crt', by), '-CAkey', file('.key', by)];
+  const subject = ['-subj', `/CN=${name}`, '-days', '1', '-config', file('.cnf')];
+  await must('openssl', ['req', '-x509', '-new', '-key', file('.key'), ...subject, ...signedBy, '-out', file('.crt')]);
+  return readFile(file('.crt'), 'utf8');
+}
+
+/** Makes an authority whose files in the folder begin with the name. */
 export async function makeAuthority(dir: string, name: string): Promise<Authority> {
-  const certificate = async (
-    who: string,
-    key: Signer,
-    extensions: readonly string[],
-    signedBy?: { name: string },
-  ): Promise<string> => {
-    const file = (suffix: string): string => join(dir, `${name}-${who}${suffix}`);
-    await writeFile(file('.key'), key.privateKey.export({ type: 'pkcs8', format: 'pem' }));
-    await writeFile(
-      file('.cnf'),
-      `[req]\ndistinguished_name=dn\nx509_extensions=v3\n[dn]\n[v3]\n${extensions.join('\n')}\n`,
-    );
-    const by = signedBy === undefined ? [] : ['-CA', `${signedBy.name}.crt`, '-CAkey', `${signedBy.name}.key`];
-    const subject = ['-subj', `/CN=${name}-${who}`, '-days', '1', '-config', file('.cnf')];
-    await must('openssl', ['req', '-x509', '-new', '-key', file('.key'), ...subject, ...by, '-out', file('.crt')]);
-    return readFile(file('.crt'), 'utf8');
-  };
-  const authority = ['basicConstraints=critical,CA:true', 'keyUsage=critical,keyCertSign', 'subjectKeyIdentifier=hash'];
-  const root = await certificate('root', signer(), authority);
-  const intermediate = await certificate('intermediate', signer(), authority, { name: join(dir, `${name}-root`) });
+  const [top, middle] = [`${name}-root`, `${name}-intermediate`];
+  const root = await certify(dir, top, { key: signer(), extensions: AUTHORITY });
+  const intermediate = await certify(dir, middle, { key: signer(), extensions: AUTHORITY, by: top });
   let count = 0;
   return {
     root,
@@ -230,10 +240,8 @@ export async function makeAuthority(dir: string, name: string): Promise<Authorit
         `1.3.6.1.4.1.57264.1.1=DER:${Buffer.from(issuer).toString('hex')}`,
         ...(extension === undefined ? [] : [extension]),
       ];
-      const who = `leaf${++count}`;
-      const signedBy = { name: by?.file ?? join(dir, `${name}-intermediate`) };
-      const issued = await certificate(who, key, extensions, signedBy);
-      return { ...key, certificate: issued, file: join(dir, `${name}-${who}`) };
+      const leaf = `${name}-leaf${++count}`;
+      return { ...key, certificate: await certify(dir, leaf, { key, extensions, by: by?.name ?? middle }), name: leaf };
     },
   };
 }

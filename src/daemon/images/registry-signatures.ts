@@ -92,18 +92,23 @@ export class RegistrySignatures implements Signatures {
       const payload = await this.#blob(layer);
       yield Buffer.isBuffer(payload) ? { payload, annotations: layer.annotations ?? {} } : payload;
     }
-    const { registries, repository, credentials, signal } = this.#options;
-    const referrers = await registries.referrers(repository, digest, {
-      artifactType: BUNDLE_TYPE,
-      credentials,
-      signal,
-    });
-    for (const referrer of referrers) {
+    for (const referrer of await this.#referrers(digest)) {
       for (const layer of await this.#layers(referrer.digest)) {
         if (layer.mediaType !== BUNDLE_TYPE) continue;
         const bundle = await this.#blob(layer);
         yield Buffer.isBuffer(bundle) ? { bundle } : bundle;
       }
+    }
+  }
+
+  /** What says of itself that it is a signature of the digest; nothing where the list cannot be read. */
+  async #referrers(digest: Digest): Promise<Descriptor[]> {
+    const { registries, repository, credentials, signal } = this.#options;
+    try {
+      return await registries.referrers(repository, digest, { artifactType: BUNDLE_TYPE, credentials, signal });
+    } catch (error) {
+      if (isBroken(error)) return [];
+      throw error;
     }
   }
 
