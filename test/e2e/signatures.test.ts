@@ -624,9 +624,9 @@ describe('the signature policy', { skip: needs('docker-registry', 'gpg', 'gpgv',
     succeeded(await daemon.docker('save', '-o', archive, name('open:1')));
     assert.match(
       failed(await daemon.docker('load', '-i', archive)),
-      /load of a oci-archive refused by the signature policy/,
+      /load \(oci-archive\) refused by the signature policy/,
     );
-    assert.match(failed(await daemon.docker('import', archive)), /import of a tarball refused by the signature policy/);
+    assert.match(failed(await daemon.docker('import', archive)), /import \(tarball\) refused by the signature policy/);
   });
 
   it('takes on another policy at a reload, and keeps the present one where the next is wrong', async () => {

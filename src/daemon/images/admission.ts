@@ -74,8 +74,7 @@ export class Admission {
     if (rule === undefined || rule.isOpen) return;
     const candidate = { reference: undefined, target, manifests: [] };
     const refusal = await rule.refusal(candidate, NO_SIGNATURES);
-    if (refusal !== undefined)
-      throw this.#refused({ what: `${verb} of a ${transport}`, digest: target }, rule, refusal);
+    if (refusal !== undefined) throw this.#refused({ what: `${verb} (${transport})`, digest: target }, rule, refusal);
   }
 
   #refused(
