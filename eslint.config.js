@@ -10,11 +10,12 @@ import tseslint from 'typescript-eslint';
 const directions = {
   api: ['sets', 'images', 'transfers', 'content', 'layers', 'registry', 'metadata', 'config', 'health'],
   sets: ['images', 'transfers', 'registry', 'metadata', 'config'],
-  images: ['transfers', 'registry', 'content', 'layers', 'metadata'],
+  images: ['transfers', 'registry', 'content', 'layers', 'signatures', 'metadata'],
   transfers: ['metadata'],
   registry: ['metadata'],
   content: ['metadata'],
   layers: ['metadata'],
+  signatures: [],
   events: ['metadata'],
   health: ['metadata'],
   config: [],

@@ -10,6 +10,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'fsck.erofs': 'erofs-utils',
   umoci: 'umoci',
   curl: 'curl',
+  gpg: 'gnupg',
+  gpgv: 'gpgv',
   openssl: 'openssl',
   ip: 'iproute2',
   socat: 'socat',

@@ -8,6 +8,7 @@ import { Engine } from './engine/engine.ts';
 import type { DaemonLog } from './log.ts';
 import { Database } from './metadata/database.ts';
 import { Pidfile } from './pidfile.ts';
+import { SignaturePolicy } from './signatures/policy.ts';
 import type { Tracing } from './tracing/tracing.ts';
 
 /** What a daemon is given besides its configuration. */
@@ -58,6 +59,7 @@ export class Daemon {
   static async start(config: Config, { log, version, passed, tracing }: DaemonOptions): Promise<Daemon> {
     await using undo = new AsyncDisposableStack();
 
+    const policy = await loadPolicy(config);
     const { dataRoot, reserve } = lockDataRoot(config, log, undo);
     prepareDirectory('exec root', config.execRoot, EXEC_ROOT_MODE);
     prepareDirectory('directory of the PID file', dirname(config.pidfile), EXEC_ROOT_MODE);
@@ -67,7 +69,16 @@ export class Daemon {
     refuseEmptied(metadata, dataRoot);
     const database = new Database(metadata, reserve);
     undo.defer(() => database.close());
-    const engine = new Engine({ config, db: database, reserve, dataRoot, version, log, tracer: tracing.tracer });
+    const engine = new Engine({
+      config,
+      policy,
+      db: database,
+      reserve,
+      dataRoot,
+      version,
+      log,
+      tracer: tracing.tracer,
+    });
     undo.defer(() => engine.close());
 
     const listeners = await Listeners.open({
@@ -106,12 +117,14 @@ export class Daemon {
    * Takes on what it can of a new configuration.
    * @throws LayerdError if it cannot be used; the present one stays in force.
    */
-  reload(next: Config): Reload {
+  async reload(next: Config): Promise<Reload> {
     const reload = mergeReload(this.#config, next);
+    // Read again in any case, as the keys that it names are: they change under the same names.
+    const policy = await loadPolicy(reload.config);
     const tls = tlsFiles(reload.config);
     // Certificates are renewed under the same names, so they are read again in any case.
     if (tls !== undefined) this.#listeners.reloadTls(tls);
-    this.#engine.reload(reload.config);
+    this.#engine.reload(reload.config, policy);
     this.#config = reload.config;
     this.#log.setLevel(effectiveLevel(reload.config));
     return reload;
@@ -131,6 +144,10 @@ export class Daemon {
       await this.#tracing.close(Math.max(0, end - performance.now()));
     }
   }
+}
+
+async function loadPolicy({ signaturePolicy }: Config): Promise<SignaturePolicy | undefined> {
+  return signaturePolicy === undefined ? undefined : SignaturePolicy.load(signaturePolicy);
 }
 
 /** The level that is logged from: `debug` is a switch of its own. */

@@ -49,6 +49,10 @@ async function validate(config: Config): Promise<void> {
     import('./images/platform.ts'),
   ]);
   await checkSetFiles(config.imageSetsDir, hostPlatform());
+  if (config.signaturePolicy !== undefined) {
+    const { SignaturePolicy } = await import('./signatures/policy.ts');
+    await SignaturePolicy.load(config.signaturePolicy);
+  }
   process.stdout.write('configuration OK\n');
 }
 
@@ -112,7 +116,7 @@ async function run(config: Config, load: () => Config): Promise<void> {
   process.on('SIGHUP', () => {
     reloading = reloading.then(async () => {
       await notifier.reloading();
-      reload(await starting, load, log);
+      await reload(await starting, load, log);
       await ready(await starting);
     });
   });
@@ -141,9 +145,9 @@ function stopSignal(heard: (signal: string, again: boolean) => void): Promise<vo
 }
 
 /** Loads the configuration again and says what came of it. A bad one changes nothing. */
-function reload(daemon: Daemon, load: () => Config, log: Log): void {
+async function reload(daemon: Daemon, load: () => Config, log: Log): Promise<void> {
   try {
-    const { changed, pending, config } = daemon.reload(load());
+    const { changed, pending, config } = await daemon.reload(load());
     log.info('configuration reloaded', { file: config.configFile, changed });
     if (pending.length > 0) log.warn('some options take effect after a restart', { options: pending });
   } catch (error) {

@@ -255,7 +255,7 @@ describe('the command line of the daemon', () => {
   });
 
   it(
-    'validates what a start would need of the world: the group, and the TLS files',
+    'validates what a start would need of the world: the group, the TLS files and the signature policy',
     { skip: needs('openssl') },
     async () => {
       await using folder = await scratch('validate');
@@ -273,6 +273,7 @@ describe('the command line of the daemon', () => {
       const unix = ['-H', `unix://${folder.path}/s`];
       for (const [args, message] of [
         [[...unix, '--group', 'nosuch'], /cannot give the socket to group nosuch: there is no such group; create it/],
+        [[...unix, '--signature-policy', '/nonexistent'], /cannot use the signature policy \/nonexistent: ENOENT/],
         [tls('/nonexistent', `${one}.key`), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
         [tls(`${one}.pem`, `${one}.key`, '/nonexistent'), /cannot use the TLS certificates: ENOENT.*'\/nonexistent'/],
         [tls(`${one}.pem`, `${other}.key`), /cannot use the TLS certificates: .*key values mismatch/],

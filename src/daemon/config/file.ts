@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
-import { JsonError, parseJson } from './json.ts';
+import { JsonError, parseJson } from '../../protocol/json.ts';
 import { optionList, type OptionName } from './options.ts';
 
 /** The options that a file gives, as they stand in it. */

@@ -254,6 +254,21 @@ export const mirror = text('url', (value) => {
   return url.href;
 });
 
+/** Where simple signatures of a registry, a namespace or a repository are kept, or of all. */
+export const lookaside = text<{ readonly scope?: string | undefined; readonly url: string }>('[scope=]url', (value) => {
+  const [, scope, address = ''] = /^(?:([^=:/\s]+(?::[0-9]+)?(?:\/[^=\s]+)?)=)?(.+)$/.exec(value) ?? [];
+  const url = /^(?:https?:\/\/[^/]|file:\/\/\/)/.test(address) ? URL.parse(address) : null;
+  if (url === null) {
+    throw new Error(
+      'must be like https://signatures.example.com or registry.example.com/team=file:///var/lib/signatures',
+    );
+  }
+  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
+    throw new Error('must not have a user name, a password, a query or a fragment');
+  }
+  return { scope, url: url.href };
+});
+
 /** A proxy; without a scheme it is taken for HTTP, as everywhere. */
 export const proxy = text('url', (value) => {
   const url = parseUrl(/^[a-z0-9+.-]+:\/\//i.test(value) ? value : `http://${value}`);

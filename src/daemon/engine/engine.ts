@@ -28,10 +28,11 @@ import type { Database } from '../metadata/database.ts';
 import { diskOf, type Disk } from '../metadata/disk.ts';
 import type { Reserve } from '../metadata/reserve.ts';
 import { DaemonMetrics } from '../metrics/daemon.ts';
+import type { SignaturePolicy } from '../signatures/policy.ts';
 import type { Tracer } from '../tracing/tracer.ts';
 import { Keeper } from './keeper.ts';
 import { Movers } from './movers.ts';
-import { eventLimits, gcPolicy, openListeners, scrubSettings, systemConfig } from './settings.ts';
+import { admissionSettings, eventLimits, gcPolicy, openListeners, scrubSettings, systemConfig } from './settings.ts';
 import { Stores } from './stores.ts';
 import { Verbs } from './verbs.ts';
 
@@ -42,6 +43,7 @@ const HOUR = 60 * 60 * 1000;
 
 export interface EngineOptions {
   readonly config: Config;
+  readonly policy: SignaturePolicy | undefined;
   readonly db: Database;
   readonly reserve: Pick<Reserve, 'shortage' | 'spare'>;
   readonly dataRoot: string;
@@ -73,7 +75,7 @@ export class Engine {
   /** Why the store is not in order. */
   #disorder: string | undefined = 'the start has not come to it yet';
 
-  constructor({ config, db, reserve, dataRoot, version, log, tracer }: EngineOptions) {
+  constructor({ config, policy, db, reserve, dataRoot, version, log, tracer }: EngineOptions) {
     this.#config = config;
     this.#log = log;
     this.#version = version;
@@ -118,6 +120,7 @@ export class Engine {
       disk,
       gcPolicy: gcPolicy(config),
       scrub: scrubSettings(config),
+      admission: admissionSettings(config, policy),
     });
     const { images } = verbs;
     const { registries } = movers;
@@ -186,6 +189,7 @@ export class Engine {
           ['Layer Decompression', movers.unpacker.inflater],
           ['Layer Mounts', mountsOf(await kernelSupport())],
           ['Integrity', integrityOf(this.#config)],
+          ['Signature Policy', verbs.admission.summary],
         ],
         warnings: () => openListeners(config),
       }),
@@ -217,7 +221,7 @@ export class Engine {
   }
 
   /** @throws LayerdError of kind invalid for an authorization policy that cannot be used; nothing has changed then. */
-  reload(config: Config): void {
+  reload(config: Config, policy: SignaturePolicy | undefined): void {
     this.#authorization.policy = policyOf(config);
     this.#config = config;
     this.#movers.config = config;
@@ -225,6 +229,7 @@ export class Engine {
     this.#stores.events.limits = eventLimits(config);
     this.#verbs.scrubber.settings = scrubSettings(config);
     this.#verbs.gc.policy = gcPolicy(config);
+    this.#verbs.admission.settings = admissionSettings(config, policy);
     this.#tell('reload');
   }
 

@@ -1,9 +1,11 @@
 import { tlsFiles, type Config } from '../config/config.ts';
 import { formatHost } from '../config/host.ts';
 import type { EventLogLimits } from '../events/log.ts';
+import type { AdmissionSettings } from '../images/admission.ts';
 import type { GcPolicy } from '../images/gc/policy.ts';
 import type { ScrubSettings } from '../images/scrub.ts';
 import type { RegistryOptions } from '../registry/registry.ts';
+import type { SignaturePolicy } from '../signatures/policy.ts';
 import type { TransferLimits } from '../transfers/limits.ts';
 import { ANY_REGISTRY } from '../transfers/queue.ts';
 
@@ -47,6 +49,14 @@ export function gcPolicy(config: Config): GcPolicy {
     maximumAge: config.imageGcMaximumAge,
     localImages: config.imageGcLocalImages,
   };
+}
+
+/** Which images are admitted. */
+export function admissionSettings(
+  { signatureLookasides }: Config,
+  policy: SignaturePolicy | undefined,
+): AdmissionSettings {
+  return { policy, lookasides: signatureLookasides.map(({ scope, url }) => ({ scope, url })) };
 }
 
 /** How registries are spoken to. */

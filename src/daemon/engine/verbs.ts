@@ -2,6 +2,7 @@ import type { Digest } from '../../protocol/digest.ts';
 import type { Platform } from '../../protocol/oci.ts';
 import { Checksums } from '../content/checksum.ts';
 import { unpackStored } from '../images/archive/intake.ts';
+import { Admission, type AdmissionSettings } from '../images/admission.ts';
 import { Attestor } from '../images/attestations.ts';
 import { Copier } from '../images/copy.ts';
 import { DetachedPulls } from '../images/detached.ts';
@@ -42,11 +43,13 @@ export interface VerbsOptions {
   /** The disk of the data root. */
   readonly disk: () => Disk;
   readonly gcPolicy: GcPolicy;
+  readonly admission: AdmissionSettings;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
 export class Verbs {
   readonly images: Images;
+  readonly admission: Admission;
   readonly restorer: Restorer;
   readonly scrubber: Scrubber;
   readonly gc: GcSchedule;
@@ -55,7 +58,18 @@ export class Verbs {
   readonly #loader: Loader;
   readonly #importer: Importer;
 
-  constructor({ stores, movers, metrics, host, log, tracer, disk, gcPolicy, scrub }: VerbsOptions) {
+  constructor({
+    stores,
+    movers,
+    metrics,
+    host,
+    log,
+    tracer,
+    disk,
+    gcPolicy,
+    scrub,
+    admission: settings,
+  }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout, sets } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
     const unpack = (blob: { digest: Digest; size: number }): Promise<void> =>
@@ -103,7 +117,22 @@ export class Verbs {
     );
     const gc = new GcSchedule(imageGc, log);
     const unpacker = loadUnpacker;
-    const intake = { db, content, layers, unpacker, leases, collector, store, events, host, tracer, onCommit };
+    const admission = new Admission({ registries, events, log }, settings);
+    this.admission = admission;
+    const intake = {
+      db,
+      admission,
+      content,
+      layers,
+      unpacker,
+      leases,
+      collector,
+      store,
+      events,
+      host,
+      tracer,
+      onCommit,
+    };
     this.restorer = restorer;
     this.scrubber = scrubber;
     this.#checksums = [asked, background];
@@ -123,6 +152,7 @@ export class Verbs {
         demands,
         fetcher,
         registries,
+        admission,
         store,
         events,
         host,

@@ -79,6 +79,7 @@ export class Importer {
       const source = request.source instanceof URL ? await this.#download(request, progress) : request.source;
       const { layer, compression } = await this.#takeIn(source, lease);
       const image = await this.#compose(layer, compression, { ...request, config }, lease);
+      await this.#parts.admission.admitArchive('tarball', 'import', image.target.digest);
       request.signal.throwIfAborted();
       const commit = (): Digest => {
         const names = request.name === undefined ? [] : [request.name];

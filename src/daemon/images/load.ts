@@ -5,6 +5,7 @@ import type { Lease, Leases } from '../content/leases.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Database } from '../metadata/database.ts';
 import type { Tracer } from '../tracing/tracer.ts';
+import type { Admission } from './admission.ts';
 import { unusable } from './archive/archive.ts';
 import { Contents } from './archive/contents.ts';
 import { decompressed } from './archive/decompress.ts';
@@ -19,6 +20,7 @@ import { UnderWay } from './under-way.ts';
 export interface LoaderParts extends IntakeParts {
   readonly db: Database;
   readonly leases: Leases;
+  readonly admission: Pick<Admission, 'admitArchive'>;
   readonly collector: GarbageCollector;
   readonly store: ImageStore;
   readonly events: { append(event: NewEvent): unknown };
@@ -60,13 +62,14 @@ export class Loader {
   }
 
   async #load({ archive, quiet, platforms, signal }: LoadRequest, progress: ProgressSink): Promise<void> {
-    const { leases, collector, host, content, layers, tracer } = this.#parts;
+    const { leases, collector, host, content, layers, admission, tracer } = this.#parts;
     const lease = leases.acquire('load');
     try {
       const intake = new Intake(this.#parts, lease, quiet ? () => undefined : progress);
       await intake.takeAll(readEntries(decompressed(archive)));
       const contents = new Contents({ content, layers, intake, lease, host, platforms });
       const images = await contents.images();
+      for (const { target } of images) await admission.admitArchive(contents.transport, 'load', target.digest);
       signal.throwIfAborted();
       const said = tracer.during('commit', {}, () => this.#commit(images, lease));
       for (const line of said) progress({ stream: `${line}\n` });

@@ -13,6 +13,7 @@ import type { Tracer } from '../tracing/tracer.ts';
 import type { Demand, Demands } from '../transfers/demand.ts';
 import { untilAborted } from '../transfers/interest.ts';
 import type { TransferQueue, TransferRequest } from '../transfers/queue.ts';
+import type { Admission } from './admission.ts';
 import { blobsOf, checkLayerCount, checkLayers, describeManifest, refuseUnusable } from './composition.ts';
 import { parseImageConfig } from './config.ts';
 import type { BlobSource } from './download.ts';
@@ -56,6 +57,7 @@ export interface PullerParts {
   readonly demands: Demands;
   readonly fetcher: Fetcher;
   readonly registries: Registries;
+  readonly admission: Pick<Admission, 'checkOf'>;
   readonly store: ImageStore;
   readonly events: EventLog;
   /** The platform that is chosen where none is asked for. */
@@ -291,6 +293,7 @@ class Pull {
     const { credentials, signal } = this.#request;
     const { digest, tag = DEFAULT_TAG, path } = this.#reference;
     const wanted = digest ?? tag;
+    const check = this.#parts.admission.checkOf(this.#reference);
     const resolved = await tracer.during('resolve', { 'layerd.reference': familiarString(this.#reference) }, (span) =>
       registries.resolve(this.#repository, wanted, { credentials, signal }).then((descriptor) => {
         span.set({ 'layerd.digest': descriptor.digest, 'layerd.media_type': descriptor.mediaType });
@@ -299,7 +302,9 @@ class Pull {
     );
     // As dockerd: a digest alone would not say whose it is.
     const shown = digest === undefined ? tag : canonicalString(this.#reference);
-    this.#progress({ status: `Pulling from ${path}`, id: shown });
+    const begin = (): void => this.#progress({ status: `Pulling from ${path}`, id: shown });
+    // With the first line the status of the answer is given, and a refusal has one of its own.
+    if (check === undefined) begin();
     this.#lease.add([resolved.digest]);
     const target = await this.#document(resolved);
     const selection = await select(
@@ -308,6 +313,11 @@ class Pull {
       (...candidates) => this.#choose(...candidates),
       { all: this.#request.allPlatforms === true },
     );
+    if (check !== undefined) {
+      const manifests = [selection.chosen, ...selection.others].map(({ descriptor }) => descriptor.digest);
+      await check.admit({ target: resolved.digest, manifests, credentials, signal });
+      begin();
+    }
     for (const { descriptor, bytes } of selection.documents) await content.putDocument(descriptor.digest, bytes);
     return selection;
   }

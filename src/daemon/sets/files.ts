@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { LayerdError, messageOf } from '../../protocol/errors.ts';
 import { MAX_SPEC_BYTES } from '../../protocol/image-set.ts';
 import type { Platform } from '../../protocol/oci.ts';
-import { JsonError, parseJson } from '../config/json.ts';
+import { JsonError, parseJson } from '../../protocol/json.ts';
 import { isName, NAME_RULE } from './set.ts';
 import { parseSpec, type ParsedSpec } from './spec.ts';
 import type { SetStore } from './store.ts';

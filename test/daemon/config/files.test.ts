@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import { optionList } from '../../../src/daemon/config/options.ts';
@@ -32,9 +33,14 @@ describe('config/', () => {
   it('has an example that the daemon accepts', async () => {
     await using folder = await scratch('example');
     const file = `${folder.path}/daemon.json`;
-    // The group of the example need not exist here, and its policy is the one beside it.
-    const edits = String.raw`s/"group": .*/"group": "0",/; s|"/etc/layerd/authorization.json"|"$1/config/authorization.json"|`;
-    const commands = `grep -v '^ *//' "$1/config/daemon.jsonc" | sed "${edits.replaceAll('"', '\\"')}" > "$2" && "$1/bin/layerd" --validate --config-file "$2"`;
+    // The group of the example need not exist here, nor its policies.
+    await writeFile(`${folder.path}/policy.json`, '{"default":[{"type":"insecureAcceptAnything"}]}');
+    const edits = [
+      's/"group": .*/"group": "0",/',
+      `s#/etc/layerd/policy.json#${folder.path}/policy.json#`,
+      `s#/etc/layerd/authorization.json#${ROOT}/config/authorization.json#`,
+    ].join('; ');
+    const commands = `grep -v '^ *//' "$1/config/daemon.jsonc" | sed '${edits}' > "$2" && "$1/bin/layerd" --validate --config-file "$2"`;
     const { code, stdout, stderr } = await run('sh', ['-c', commands, 'sh', ROOT, file]);
     assert.equal(stderr, '');
     assert.equal(stdout, 'configuration OK\n');

@@ -38,6 +38,7 @@ export class Archives {
       unpacker: this.#unpacker,
       host: AMD64,
       tracer: noTracer,
+      admission: { admitArchive: () => Promise.resolve() },
       onCommit: () => undefined,
     };
     this.loader = new Loader(intake);

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { LayerdError, messageOf } from '../../../protocol/errors.ts';
-import { parseJson } from '../../config/json.ts';
+import { parseJson } from '../../../protocol/json.ts';
 import { VERBS, type Action, type Verb } from './actions.ts';
 
 /**

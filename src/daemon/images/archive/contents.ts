@@ -64,13 +64,20 @@ export class Contents {
     this.#platforms = parts.platforms;
   }
 
+  /** What the archive is called in a signature policy. */
+  get transport(): 'oci-archive' | 'docker-archive' {
+    return this.#intake.document(Member.index) === undefined || this.#intake.document(Member.layout) === undefined
+      ? 'docker-archive'
+      : 'oci-archive';
+  }
+
   /** All images, each once, in the order of the archive. */
   async images(): Promise<ArrivedImage[]> {
     const index = this.#intake.document(Member.index);
     const manifest = this.#intake.document(Member.manifest);
-    const isLayout = this.#intake.document(Member.layout) !== undefined;
     const listed = manifest === undefined ? [] : parseDockerManifest(manifest);
-    if (index !== undefined && isLayout) return this.#withParents(await this.#ofLayout(index, listed), listed);
+    if (index !== undefined && this.transport === 'oci-archive')
+      return this.#withParents(await this.#ofLayout(index, listed), listed);
     if (manifest !== undefined) return this.#withParents(merged(await this.#ofDocker(listed)), listed);
     if (index !== undefined)
       throw unusable(`it has an ${Member.index} but no ${Member.layout}, so it is no OCI image layout`);

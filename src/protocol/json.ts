@@ -26,7 +26,9 @@ export function parseJson(text: string): unknown {
 
 /** The line on which the first comment of JavaScript begins, outside of strings. */
 function lineOfComment(text: string): number | undefined {
-  for (const { 0: lexeme, index } of text.matchAll(/"(?:[^"\\\n]|\\.)*"|\/[/*]/g)) {
+  // A string that does not end is passed over to the end of its line: looked for again from each quote in it, a text of
+  // quotes would take the square of its length.
+  for (const { 0: lexeme, index } of text.matchAll(/"(?:[^"\\\n]|\\.)*"?|\/[/*]/g)) {
     if (!lexeme.startsWith('"')) return text.slice(0, index).split('\n').length;
   }
   return undefined;

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { JsonError, parseJson } from '../../../src/daemon/config/json.ts';
+import { JsonError, parseJson } from '../../src/protocol/json.ts';
 
 describe('parseJson', () => {
+  it('is done with a text of quotes that never end', { timeout: 60_000 }, () => {
+    assert.throws(() => parseJson(`"${'\\"'.repeat(1_000_000)}`), JsonError);
+  });
+
   it('takes every text that JSON.parse takes, to the same value', () => {
     fc.assert(
       fc.property(fc.json({ maxDepth: 5 }), fc.constantFrom(undefined, 2, '\t'), (json, indent) => {
