@@ -163,7 +163,7 @@ describe('layerctl gc', () => {
 
   it('says so where there is nothing to remove', async (context) => {
     const nothing = { removed: [], kept: [], interrupted: 0, reclaimed: 0, wanted: 0 };
-    assert.equal((await run(context, ['-f'], nothing)).out, 'Nothing to remove: 91% of the disk are in use\n');
+    assert.equal((await run(context, ['-f'], nothing)).out, 'Nothing to remove: 91% of the disk is in use\n');
   });
 
   it('asks on a terminal, and needs --force elsewhere', async (context) => {

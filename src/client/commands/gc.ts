@@ -82,7 +82,7 @@ export const gc: Run<Options> = async (context, _args, options) => {
 };
 
 function summaryOf({ dryRun, before, after, reclaimed }: GcReport): string {
-  if (reclaimed === 0) return `Nothing to remove: ${before.percent}% of the disk are in use`;
+  if (reclaimed === 0) return `Nothing to remove: ${before.percent}% of the disk is in use`;
   const words = dryRun ? 'Total space that would be reclaimed' : 'Total reclaimed space';
   return `${words}: ${humanSize(reclaimed, 4)}; use of the disk from ${before.percent}% to ${after.percent}%`;
 }

@@ -290,7 +290,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     examples: [
       ['layerctl gc --dry-run', 'what the daemon’s thresholds would have removed now'],
-      ['layerctl gc --low 60', 'until at most 60 percent of the disk are in use'],
+      ['layerctl gc --low 60', 'until at most 60 percent of the disk is in use'],
       ['layerctl gc --free 20g -f', 'in a script that needs space'],
       ['layerctl gc -n --max-age 720h', 'what nobody has used for 30 days'],
     ],
