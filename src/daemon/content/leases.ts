@@ -7,6 +7,9 @@ export const RESUME_WINDOW = 24 * 60 * 60 * 1000;
 /** Expiry of a lease whose pull is under way. A start treats it as interrupted, since its pull died with the daemon. */
 export const UNDER_WAY = Number.MAX_SAFE_INTEGER;
 
+/** Purposes of what nobody can take up again once the daemon has died: what they name is kept for no resume. */
+const ENDED_BY_A_START = ['load', 'import', 'save', 'attestations'] as const;
+
 /**
  * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at
  * what is stored and *adds* each digest it needs, so that no removal can come in between. When its image is committed
@@ -22,6 +25,11 @@ export class Leases {
     this.#db = options.db;
     this.#now = options.now ?? Date.now;
     this.#db.run('DELETE FROM lease WHERE id NOT IN (SELECT lease FROM lease_content)');
+    this.#db.run(
+      `DELETE FROM lease WHERE expires_at = ? AND substr(id, 1, instr(id, '#') - 1) IN (?, ?, ?, ?)`,
+      UNDER_WAY,
+      ...ENDED_BY_A_START,
+    );
     this.#db.run('UPDATE lease SET expires_at = ? WHERE expires_at = ?', this.#now() + RESUME_WINDOW, UNDER_WAY);
   }
 
@@ -109,7 +117,8 @@ export class Lease {
    * Returns what they named, for a collection where it is not wanted after all.
    */
   release(): Digest[] {
-    return this.#db.transaction(() => {
+    // On a full disk, too: the end of what has failed for lack of space is what frees its space.
+    return this.#db.essential(() => {
       this.#takeOver();
       const rows = this.#db.all<{ digest: Digest }>('SELECT digest FROM lease_content WHERE lease = ?', this.#id);
       this.#db.run('DELETE FROM lease WHERE id = ?', this.#id);
@@ -122,7 +131,7 @@ export class Lease {
    * again and again leaves one lease. One that names nothing leaves none.
    */
   keep(): void {
-    this.#db.transaction(() => {
+    this.#db.essential(() => {
       this.#takeOver();
       this.#db.run(
         'DELETE FROM lease WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM lease_content WHERE lease = ?1)',

@@ -248,6 +248,16 @@ describe('the content store', () => {
       assert.deepEqual(restarted.expire(), [digestOf('killed')]);
     });
 
+    it('keeps nothing of an archive that was being loaded when the daemon died: nobody can go on with it', async () => {
+      for (const purpose of ['load', 'import', 'save', 'attestations']) {
+        leases.acquire(purpose).add([await put(purpose)]);
+      }
+      const restarted = new Leases({ db, now: () => now });
+      assert.equal(restarted.holds(digestOf('load')), false);
+      assert.equal(collector.collectAll().blobs.length, 4);
+      assert.deepEqual(files('blobs/sha256'), []);
+    });
+
     it('keeps one lease however often a pull fails, with all that its tries had, and none of nothing', async () => {
       for (const text of ['first try', 'second try', undefined]) {
         const lease = leases.acquire('pull:x');
