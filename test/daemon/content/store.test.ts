@@ -194,6 +194,30 @@ describe('the content store', () => {
     assert.deepEqual(files('blobs/sha256'), []);
   });
 
+  it('leaves no file whose row cannot be written, and lets the blob be resumed', async () => {
+    const bytes = Buffer.from('hello');
+    db.run(`CREATE TEMP TRIGGER full BEFORE INSERT ON blob BEGIN SELECT RAISE(ABORT, 'full'); END`);
+    await assert.rejects(ingest(bytes), /full/);
+    await assert.rejects(content.putDocument(digestOf('{}'), Buffer.from('{}')), /full/);
+    assert.deepEqual([files('blobs/sha256'), files('staging')], [[], []]);
+    assert.deepEqual(files('ingest'), [hexOf(digestOf(bytes))]);
+  });
+
+  it('keeps the file of a blob that comes again and cannot be noted again', async () => {
+    const bytes = Buffer.from('hello');
+    await ingest(bytes);
+    db.run(`CREATE TEMP TRIGGER full BEFORE INSERT ON blob BEGIN SELECT RAISE(ABORT, 'full'); END`);
+    await assert.rejects(ingest(bytes), /full/);
+    assert.deepEqual(await content.read(digestOf(bytes)), bytes);
+  });
+
+  it('frees at once what cannot be moved to the trash', async () => {
+    await ingest(Buffer.from('hello'));
+    rmSync(join(root, 'trash'), { recursive: true });
+    db.transaction(() => content.remove([digestOf('hello')]));
+    assert.deepEqual(files('blobs/sha256'), []);
+  });
+
   describe('garbage collection', () => {
     let removedLayers: Digest[];
     let collector: GarbageCollector;
