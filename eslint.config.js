@@ -82,7 +82,7 @@ export default tseslint.config(
       ],
     ),
   ),
-  { files: ['test/**', 'bench/**', 'scripts/**', 'src/client/main.ts'], rules: { 'no-console': 'off' } },
+  { files: ['test/**', 'bench/**', 'faults/**', 'scripts/**', 'src/client/main.ts'], rules: { 'no-console': 'off' } },
   {
     // node:test's describe and it return promises that the runner awaits by itself.
     files: ['test/**'],

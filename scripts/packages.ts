@@ -15,6 +15,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   openssl: 'openssl',
   ip: 'iproute2',
   socat: 'socat',
+  strace: 'strace',
+  faketime: 'faketime',
   'systemd-analyze': 'systemd',
 };
 

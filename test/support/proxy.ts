@@ -33,6 +33,8 @@ export type Fault = Match & {
   readonly bytesPerSecond?: number;
   /** Changes the byte at this offset. */
   readonly corruptAt?: number;
+  /** Sends the two halves of what it passes on from this offset at once in the wrong order. */
+  readonly swapAt?: number;
   /** Answers this itself instead of asking the server behind. */
   readonly answer?: { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string };
   /** Forgets the Range header, so that the answer is a 200. */
@@ -63,12 +65,16 @@ export interface Proxy extends AsyncDisposable {
   readonly host: string;
   readonly url: string;
   readonly seen: Seen[];
+  /** How many requests a fault has struck since the last reset. */
+  readonly struck: number;
   /** Adds a fault; call the result to take it away again. The first that matches a request strikes. */
   inject(fault: Fault): () => void;
   /** GET requests of blobs that were answered with content. */
   blobRequests(digest?: string): Seen[];
   /** Waits until the condition holds; it is asked again whenever something happens. */
   until(what: string, condition: (seen: readonly Seen[]) => boolean, timeoutMs?: number): Promise<void>;
+  /** Takes all faults away. */
+  heal(): void;
   /** Forgets what it has seen and takes all faults away. */
   reset(): void;
   stop(): Promise<void>;
@@ -79,6 +85,7 @@ const BLOB = /\/blobs\/(sha256:[a-f0-9]{64})/;
 export async function startProxy(target: { readonly host: string }): Promise<Proxy> {
   const seen: Seen[] = [];
   const faults: { fault: Fault; matches: number }[] = [];
+  let struck = 0;
   const waiting = new Set<() => void>();
   const tell = (): void => {
     for (const check of [...waiting]) check();
@@ -91,7 +98,9 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
       if (fault.path !== undefined && !fault.path.test(path)) continue;
       entry.matches++;
       const from = fault.from ?? 1;
-      if (entry.matches >= from && entry.matches < from + (fault.times ?? Infinity)) return fault;
+      if (entry.matches < from || entry.matches >= from + (fault.times ?? Infinity)) continue;
+      struck++;
+      return fault;
     }
     return undefined;
   };
@@ -156,12 +165,14 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
         const limits = [chunk.length, ...(fault.bytesPerSecond === undefined ? [] : [fault.bytesPerSecond >> 3 || 1])];
         if (fault.cutAfter !== undefined) limits.push(fault.cutAfter - entry.bytes);
         if (stalls) limits.push((fault.stallAfter ?? 0) - entry.bytes);
+        if (fault.swapAt !== undefined && fault.swapAt > entry.bytes) limits.push(fault.swapAt - entry.bytes);
         const now = Math.min(...limits);
         if (now > 0) {
           const part = Buffer.from(chunk.subarray(0, now));
           const corrupt = (fault.corruptAt ?? -1) - entry.bytes;
           if (corrupt >= 0 && corrupt < now) part.writeUInt8(part.readUInt8(corrupt) ^ 0xff, corrupt);
-          await write(response, part);
+          const half = fault.swapAt === entry.bytes ? now >> 1 : 0;
+          await write(response, Buffer.concat([part.subarray(half), part.subarray(0, half)]));
           entry.bytes += now;
           chunk = chunk.subarray(now);
           tell();
@@ -190,6 +201,9 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
     host,
     url: `http://${host}`,
     seen,
+    get struck() {
+      return struck;
+    },
     inject(fault) {
       const entry = { fault, matches: 0 };
       faults.push(entry);
@@ -225,9 +239,13 @@ export async function startProxy(target: { readonly host: string }): Promise<Pro
         check();
       }).finally(() => clearTimeout(timer));
     },
+    heal() {
+      faults.length = 0;
+    },
     reset() {
       seen.length = 0;
       faults.length = 0;
+      struck = 0;
     },
     stop: close,
     [Symbol.asyncDispose]: close,

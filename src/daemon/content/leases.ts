@@ -11,6 +11,8 @@ const PURPOSE = `substr(id, 1, instr(id, '#'))`;
 /** The leases of interrupted pulls that are not under way again; `?1` is {@link UNDER_WAY}. */
 const KEPT = `(SELECT id FROM lease WHERE expires_at <> ?1
   AND ${PURPOSE} NOT IN (SELECT ${PURPOSE} FROM lease WHERE expires_at = ?1))`;
+/** Purposes of what nobody can take up again once the daemon has died: what they name is kept for no resume. */
+const ENDED_BY_A_START = ['load', 'import', 'save', 'attestations'] as const;
 
 /**
  * What garbage collection must leave alone though no image holds it yet. A pull *acquires* a lease before it looks at
@@ -27,6 +29,11 @@ export class Leases {
     this.#db = options.db;
     this.#now = options.now ?? Date.now;
     this.#db.run('DELETE FROM lease WHERE id NOT IN (SELECT lease FROM lease_content)');
+    this.#db.run(
+      `DELETE FROM lease WHERE expires_at = ? AND substr(id, 1, instr(id, '#') - 1) IN (?, ?, ?, ?)`,
+      UNDER_WAY,
+      ...ENDED_BY_A_START,
+    );
     this.#db.run('UPDATE lease SET expires_at = ? WHERE expires_at = ?', this.#now() + RESUME_WINDOW, UNDER_WAY);
   }
 
@@ -112,7 +119,8 @@ export class Lease {
    * Returns what they named, for a collection where it is not wanted after all.
    */
   release(): Digest[] {
-    return this.#db.transaction(() => {
+    // On a full disk, too: the end of what has failed for lack of space is what frees its space.
+    return this.#db.essential(() => {
       this.#takeOver();
       const rows = this.#db.all<{ digest: Digest }>('SELECT digest FROM lease_content WHERE lease = ?', this.#id);
       this.#db.run('DELETE FROM lease WHERE id = ?', this.#id);
@@ -125,7 +133,7 @@ export class Lease {
    * again and again leaves one lease. One that names nothing leaves none.
    */
   keep(): void {
-    this.#db.transaction(() => {
+    this.#db.essential(() => {
       this.#takeOver();
       this.#db.run(
         'DELETE FROM lease WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM lease_content WHERE lease = ?1)',

@@ -230,14 +230,12 @@ export class ContentStore {
     // In one turn, since files are put into place in one turn with their rows.
     return readdirSync(join(this.#root, 'blobs', 'sha256'))
       .map((name): Digest => `sha256:${name}`)
-      .filter((digest) => this.#db.get('SELECT 1 FROM blob WHERE digest = ?', digest) === undefined);
+      .filter((digest) => this.#isStray(digest));
   }
 
   /** Frees a file that has no row. */
   discardStray(digest: Digest): void {
-    if (this.#db.get('SELECT 1 FROM blob WHERE digest = ?', digest) === undefined) {
-      this.#trash.discard(this.path(digest));
-    }
+    if (this.#isStray(digest)) this.#trash.discard(this.path(digest));
   }
 
   /** Removes what ingests left that nobody will resume. */
@@ -246,6 +244,10 @@ export class ContentStore {
       const digest = `sha256:${name}`;
       if (!isDigest(digest) || !isWanted(digest)) rmSync(join(this.#root, 'ingest', name), { force: true });
     }
+  }
+
+  #isStray(digest: Digest): boolean {
+    return this.#db.get('SELECT 1 FROM blob WHERE digest = ?', digest) === undefined;
   }
 
   #absent(digest: Digest): LayerdError {
@@ -271,10 +273,16 @@ export class ContentStore {
   /** File and row in one turn of the event loop: a sweep that came in between would take the file for a leftover. */
   #place(path: string, digest: Digest, size: number): void {
     renameSync(path, this.path(digest));
-    this.#db.transaction(() => {
-      if (this.#damageOf(digest) !== undefined) this.#tell('repair', digest);
-      this.#putRow(digest, size);
-    });
+    try {
+      this.#db.transaction(() => {
+        if (this.#damageOf(digest) !== undefined) this.#tell('repair', digest);
+        this.#putRow(digest, size);
+      });
+    } catch (error) {
+      // On a full disk. A file without a row is nobody's; where it came from it can be resumed, or is cleared away.
+      if (this.#isStray(digest)) renameSync(this.path(digest), path);
+      throw error;
+    }
   }
 
   #putRow(digest: Digest, size: number): void {

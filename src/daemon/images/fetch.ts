@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { isKind, type LayerdError } from '../../protocol/errors.ts';
 import type { Descriptor } from '../../protocol/oci.ts';
 import { Ingest } from '../content/ingest.ts';
@@ -117,8 +118,14 @@ export class Fetcher {
       await sink.abort();
       throw error;
     }
-    if (!stored) await this.#content.commit(digest, size);
-    if (unpacked !== undefined) this.#layers.commit(unpacked, imagePath);
+    try {
+      if (!stored) await this.#content.commit(digest, size);
+      if (unpacked !== undefined) this.#layers.commit(unpacked, imagePath);
+    } catch (error) {
+      // The blob is kept for a resume; an EROFS image that nothing names would stay until the next start.
+      await rm(imagePath, { force: true });
+      throw error;
+    }
     this.#db.run(
       'INSERT OR IGNORE INTO blob_source (digest, repository) VALUES (?, ?)',
       digest,

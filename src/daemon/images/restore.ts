@@ -20,8 +20,8 @@ interface RestorerLog {
 
 /**
  * Keeps the EROFS images true to the blobs they were made from. They are not synced when they are committed, since they
- * can be made again: in the background each is synced and marked durable, and after a reboot those that were not are
- * dropped and made again, as are those whose files are missing.
+ * can be made again: in the background each is synced and marked durable, together with the metadata, and after a reboot
+ * those that were not are dropped and made again, as are those whose files are missing.
  */
 export class Restorer {
   readonly #db: Database;
@@ -118,6 +118,7 @@ export class Restorer {
   }
 
   async #sync(): Promise<void> {
+    const synced: Digest[] = [];
     for (const { diff_id: diffId } of this.#db.all<{ diff_id: Digest }>(
       'SELECT diff_id FROM layer WHERE durable = 0',
     )) {
@@ -125,12 +126,22 @@ export class Restorer {
       try {
         await using file = await open(this.#layers.path(diffId), 'r');
         await file.datasync();
-        this.#db.run('UPDATE layer SET durable = 1 WHERE diff_id = ?', diffId);
+        synced.push(diffId);
       } catch (error) {
         // Removed in the meantime is fine; one that cannot be synced stays marked, and is made again after a reboot.
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
         this.#log.error(`a layer cannot be synced to the disk: ${messageOf(error)}`, { diffId });
       }
+    }
+    if (this.#stopped) return;
+    try {
+      // Before they are marked: who sees the mark knows that the image, too, outlives a power loss.
+      await this.#db.sync();
+      this.#db.transaction(() => {
+        for (const diffId of synced) this.#db.run('UPDATE layer SET durable = 1 WHERE diff_id = ?', diffId);
+      });
+    } catch (error) {
+      this.#log.error(`the metadata cannot be synced to the disk: ${messageOf(error)}`);
     }
   }
 }

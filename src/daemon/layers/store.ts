@@ -114,24 +114,30 @@ export class LayerStore {
     } catch (error) {
       throw storageError(error, `commit layer ${diffId}`);
     }
-    this.#db.transaction(() => {
-      const wasDamaged = this.#damageOf(diffId) !== undefined;
-      // Its file has been replaced.
-      if (wasDamaged) this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
-      this.#db.run(
-        // One that is there already may be from before the bytes of its files were counted.
-        `INSERT INTO layer (diff_id, size, image_size, file_bytes, created_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (diff_id) DO UPDATE SET file_bytes = excluded.file_bytes`,
-        diffId,
-        size,
-        imageSize,
-        fileBytes ?? null,
-        this.#now(),
-      );
-      this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
-      if (wasDamaged) this.#append('repair', diffId);
-      else if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
-    });
+    try {
+      this.#db.transaction(() => {
+        const wasDamaged = this.#damageOf(diffId) !== undefined;
+        // Its file has been replaced.
+        if (wasDamaged) this.#db.run('DELETE FROM layer WHERE diff_id = ?', diffId);
+        this.#db.run(
+          // One that is there already may be from before the bytes of its files were counted.
+          `INSERT INTO layer (diff_id, size, image_size, file_bytes, created_at) VALUES (?, ?, ?, ?, ?)
+           ON CONFLICT (diff_id) DO UPDATE SET file_bytes = excluded.file_bytes`,
+          diffId,
+          size,
+          imageSize,
+          fileBytes ?? null,
+          this.#now(),
+        );
+        this.#db.run('INSERT OR REPLACE INTO layer_blob (digest, diff_id) VALUES (?, ?)', digest, diffId);
+        if (wasDamaged) this.#append('repair', diffId);
+        else if (isNew) this.#append('commit', diffId, { digest, size: `${size}`, imageSize: `${imageSize}` });
+      });
+    } catch (error) {
+      // On a full disk. A file without a row would be nobody's; where it came from the caller clears it away.
+      if (this.#isStray(hexOf(diffId) + SUFFIX)) renameSync(this.path(diffId), temporaryPath);
+      throw error;
+    }
   }
 
   /**

@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { LayerdError } from '../../protocol/errors.ts';
@@ -101,6 +102,16 @@ export class Database {
   afterCommit(callback: () => void): void {
     if (this.#afterCommit === undefined) callback();
     else this.#afterCommit.push(callback);
+  }
+
+  /** Has the disk hold every transaction that is committed by now: until then a power loss may take the latest of them. */
+  async sync(): Promise<void> {
+    try {
+      await using log = await open(`${this.#path}-wal`, 'r+');
+      await log.sync();
+    } catch (error) {
+      throw storageError(error, `sync the metadata ${this.#path}`);
+    }
   }
 
   close(): void {

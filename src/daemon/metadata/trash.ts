@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
@@ -21,7 +21,11 @@ export class Trash {
     try {
       renameSync(path, name);
     } catch {
-      // What cannot be moved has no row any more, and the next start's sweep finds it.
+      try {
+        rmSync(path, { force: true, recursive: true });
+      } catch {
+        // What can neither be moved nor removed has no row any more, and the next start's sweep finds it.
+      }
       return;
     }
     // What cannot be unlinked now is when the trash is emptied.

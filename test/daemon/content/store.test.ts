@@ -194,6 +194,30 @@ describe('the content store', () => {
     assert.deepEqual(files('blobs/sha256'), []);
   });
 
+  it('leaves no file whose row cannot be written, and lets the blob be resumed', async () => {
+    const bytes = Buffer.from('hello');
+    db.run(`CREATE TEMP TRIGGER full BEFORE INSERT ON blob BEGIN SELECT RAISE(ABORT, 'full'); END`);
+    await assert.rejects(ingest(bytes), /full/);
+    await assert.rejects(content.putDocument(digestOf('{}'), Buffer.from('{}')), /full/);
+    assert.deepEqual([files('blobs/sha256'), files('staging')], [[], []]);
+    assert.deepEqual(files('ingest'), [hexOf(digestOf(bytes))]);
+  });
+
+  it('keeps the file of a blob that comes again and cannot be noted again', async () => {
+    const bytes = Buffer.from('hello');
+    await ingest(bytes);
+    db.run(`CREATE TEMP TRIGGER full BEFORE INSERT ON blob BEGIN SELECT RAISE(ABORT, 'full'); END`);
+    await assert.rejects(ingest(bytes), /full/);
+    assert.deepEqual(await content.read(digestOf(bytes)), bytes);
+  });
+
+  it('frees at once what cannot be moved to the trash', async () => {
+    await ingest(Buffer.from('hello'));
+    rmSync(join(root, 'trash'), { recursive: true });
+    db.transaction(() => content.remove([digestOf('hello')]));
+    assert.deepEqual(files('blobs/sha256'), []);
+  });
+
   describe('garbage collection', () => {
     let removedLayers: Digest[];
     let collector: GarbageCollector;
@@ -246,6 +270,16 @@ describe('the content store', () => {
       assert.equal(restarted.holds(digestOf('killed')), true);
       now += RESUME_WINDOW;
       assert.deepEqual(restarted.expire(), [digestOf('killed')]);
+    });
+
+    it('keeps nothing of an archive that was being loaded when the daemon died: nobody can go on with it', async () => {
+      for (const purpose of ['load', 'import', 'save', 'attestations']) {
+        leases.acquire(purpose).add([await put(purpose)]);
+      }
+      const restarted = new Leases({ db, now: () => now });
+      assert.equal(restarted.holds(digestOf('load')), false);
+      assert.equal(collector.collectAll().blobs.length, 4);
+      assert.deepEqual(files('blobs/sha256'), []);
     });
 
     it('keeps one lease however often a pull fails, with all that its tries had, and none of nothing', async () => {

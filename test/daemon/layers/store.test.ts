@@ -66,6 +66,15 @@ describe('a layer store', () => {
     assert.equal(await readFile(store.path(digest('d')), 'utf8'), 'image');
   });
 
+  it('leaves no file whose row cannot be written', async (t) => {
+    const { db, store } = await open(t);
+    db.run(`CREATE TEMP TRIGGER full BEFORE INSERT ON layer BEGIN SELECT RAISE(ABORT, 'full'); END`);
+    await assert.rejects(put(store, digest('b'), digest('d')), /full/);
+    assert.deepEqual(store.strays(), []);
+    // Where the caller clears it away.
+    assert.equal(await readFile(store.temporaryPath(digest('b')), 'utf8'), 'image');
+  });
+
   it('keeps one image of a diff ID that several blobs unpack to', async (t) => {
     const { store } = await open(t);
     await put(store, digest('a'), digest('d'), 'first');

@@ -312,6 +312,7 @@ export async function unpackStored(parts: IntakeParts, { digest, size }: StoredF
     });
     layers.commit(await unpacking.finish(), imagePath);
   } catch (error) {
+    await rm(imagePath, { force: true });
     if (isKind(error, 'corrupt')) content.remove([digest]);
     throw error;
   }
