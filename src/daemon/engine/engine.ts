@@ -121,6 +121,7 @@ export class Engine {
       gcPolicy: gcPolicy(config),
       scrub: scrubSettings(config),
       admission: admissionSettings(config, policy),
+      settled: () => this.#reconciling,
     });
     const { images } = verbs;
     const { registries } = movers;

@@ -44,6 +44,8 @@ export interface VerbsOptions {
   readonly disk: () => Disk;
   readonly gcPolicy: GcPolicy;
   readonly admission: AdmissionSettings;
+  /** Resolves once the store is in order after a start. */
+  readonly settled: () => Promise<unknown>;
 }
 
 /** What can be done with images, on top of the stores and the movers. */
@@ -69,6 +71,7 @@ export class Verbs {
     gcPolicy,
     scrub,
     admission: settings,
+    settled,
   }: VerbsOptions) {
     const { db, events, content, layers, leases, collector, images: store, layout, sets } = stores;
     const { registries, downloads: transfers, uploads, demands, fetcher, loadUnpacker } = movers;
@@ -172,7 +175,7 @@ export class Verbs {
       remote: new RemoteImages(registries),
       copier: new Copier({ leases, collector, uploads, registries, demands, host }),
       publisher: new Publisher({ leases, collector, uploads, registries, demands }),
-      verifier: new Verifier({ store, content, layers, soundness: sound(asked), repairer, events }),
+      verifier: new Verifier({ store, content, layers, soundness: sound(asked), repairer, events, settled }),
       registries,
       host,
       observe: (...operation) => metrics.operated(...operation),

@@ -26,6 +26,8 @@ export interface VerifierParts {
   readonly soundness: Pick<Soundness, 'check'>;
   readonly repairer: Repairer;
   readonly events: { append(event: NewEvent): unknown };
+  /** Resolves once the store is in order after a start: what is being restored is not missing. */
+  readonly settled: () => Promise<unknown>;
 }
 
 /** Something to be verified, of which the size is unknown where it is missing. */
@@ -73,6 +75,7 @@ export class Verifier {
     }
     this.#isRunning = true;
     try {
+      await this.#parts.settled();
       const report = await this.#verify(id, request, progress);
       const attributes = {
         ...(id === undefined ? {} : { image: id }),

@@ -20,6 +20,8 @@ describe('verification', () => {
   /** What was to be repaired; fails where that is set. */
   let repaired: string[];
   let failure: string | undefined;
+  /** Of the start. */
+  let reconciled: Promise<unknown>;
   const repairer = {
     repair: ({ kind, digest }: { kind: string; digest: Digest }) => {
       repaired.push(`${kind} ${digest}`);
@@ -34,6 +36,7 @@ describe('verification', () => {
     soundness = new Soundness({ db, content, layers, checksums });
     repaired = [];
     failure = undefined;
+    reconciled = Promise.resolve();
   });
   afterEach(async () => {
     await checksums.close();
@@ -49,7 +52,15 @@ describe('verification', () => {
 
   const verifier = (sound: Pick<Soundness, 'check'> = soundness): Verifier => {
     const { store, content, layers, events } = fixture;
-    const parts = { store, content, layers, repairer, events: { append: (event: never) => events.push(event) } };
+    const settled = (): Promise<unknown> => reconciled;
+    const parts = {
+      store,
+      content,
+      layers,
+      repairer,
+      events: { append: (event: never) => events.push(event) },
+      settled,
+    };
     return new Verifier({ ...parts, soundness: sound });
   };
   const verify = (subject: Verifier, options: Partial<VerifyRequest> = {}): Promise<VerifyReport> => {
@@ -67,6 +78,19 @@ describe('verification', () => {
     held.reject(new LayerdError('internal', 'too many open files'));
     await assert.rejects(first, /too many open files/);
     await assert.rejects(verify(subject), /too many open files/);
+  });
+
+  it('waits until what a start restores is there', async () => {
+    const { config } = await stored();
+    const bytes = await fixture.content.read(config);
+    rmSync(fixture.content.path(config));
+    const restoring = Promise.withResolvers<undefined>();
+    reconciled = restoring.promise;
+    const report = verify(verifier());
+    await new Promise(setImmediate);
+    writeFileSync(fixture.content.path(config), bytes);
+    restoring.resolve(undefined);
+    assert.deepEqual((await report).findings, []);
   });
 
   it('ends when the client goes away, and is not a finding', async () => {
