@@ -80,10 +80,8 @@ export const WORKS: readonly Work[] = [
   },
 ];
 
-export const PULL = workOf('pull');
-
 /** The work of that name. */
-export function workOf(name: string): Work {
+function workOf(name: string): Work {
   const found = WORKS.find((work) => work.name === name);
   if (found === undefined) throw new Error(`there is no work ${name}`);
   return found;
@@ -99,8 +97,10 @@ export function targetOf(bed: Bed, subject: number): Target {
 /** A work while something fails. */
 export interface Disturbed {
   readonly bed: Bed;
-  readonly work: Work;
-  readonly target: Target;
+  /** By its name, as plans have it. */
+  readonly work: string;
+  /** Which of the images it is about. */
+  readonly subject: number;
   readonly leave?: AbortSignal;
   /** Whether what was done in the end has to be there still; default: it has. */
   readonly isPromised?: boolean;
@@ -111,12 +111,13 @@ export interface Disturbed {
 /** Does the work with the disturbance, then holds the store to its promises, then does it all once more undisturbed. */
 export async function disturbed({
   bed,
-  work,
-  target,
+  work: name,
+  subject,
   leave,
   isPromised = true,
   disturb,
 }: Disturbed): Promise<Injected> {
+  const [work, target] = [workOf(name), targetOf(bed, subject)];
   await work.prepare(bed, target);
   bed.proxy.reset();
   let ending: Ending = { done: false };

@@ -2,6 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { Random } from '../faults/random.ts';
 import { LayerdClient } from '../src/client/index.ts';
 import type { Daemon } from '../test/support/daemon.ts';
 import { bulk, image } from '../test/support/images.ts';
@@ -42,17 +43,6 @@ const { values } = parseArgs({
   },
 });
 
-/** A small generator (mulberry32), so that a run can be repeated. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 async function holdingsOf({ process: { child }, dataRoot }: Daemon): Promise<Holdings> {
   const proc = `/proc/${child.pid ?? 0}`;
   const status = await readFile(`${proc}/status`, 'utf8');
@@ -79,9 +69,9 @@ class Load {
   readonly failures: string[] = [];
   readonly #stack: Stack;
   readonly #names: readonly string[];
-  readonly #random: () => number;
+  readonly #random: Random;
 
-  constructor(stack: Stack, names: readonly string[], random: () => number) {
+  constructor(stack: Stack, names: readonly string[], random: Random) {
     this.#stack = stack;
     this.#names = names;
     this.#random = random;
@@ -108,8 +98,8 @@ class Load {
   }
 
   async #once(client: LayerdClient): Promise<void> {
-    const name = this.#names[Math.floor(this.#random() * this.#names.length)] ?? '';
-    const dice = this.#random();
+    const name = this.#random.pick(this.#names);
+    const dice = this.#random.next();
     const [what, work] =
       dice < 0.35
         ? (['pull', () => drain(client.pull(name))] as const)
@@ -137,7 +127,7 @@ class Load {
 
   async #givenUp(client: LayerdClient, name: string): Promise<void> {
     const stop = new AbortController();
-    const timer = setTimeout(() => stop.abort(new Error('given up')), this.#random() * 30);
+    const timer = setTimeout(() => stop.abort(new Error('given up')), this.#random.next() * 30);
     try {
       await drain(client.pull(name, { signal: stop.signal }));
     } finally {
@@ -147,7 +137,7 @@ class Load {
 
   async #subscribe(client: LayerdClient): Promise<void> {
     const stop = new AbortController();
-    const timer = setTimeout(() => stop.abort(new Error('given up')), this.#random() * 500);
+    const timer = setTimeout(() => stop.abort(new Error('given up')), this.#random.next() * 500);
     try {
       await drain(client.events({ cursor: 0, signal: stop.signal }));
     } finally {
@@ -161,7 +151,7 @@ async function drain(messages: AsyncIterable<unknown>): Promise<void> {
   while ((await all.next()).done !== true);
 }
 
-async function soak(minutes: number, seed: number): Promise<boolean> {
+async function soak(minutes: number, seed: string): Promise<boolean> {
   await using stack = await startStack();
   const shared = await bulk('shared', LAYER_BYTES);
   const names: string[] = [];
@@ -170,7 +160,7 @@ async function soak(minutes: number, seed: number): Promise<boolean> {
     await stack.push(`soak/image${index}:1`, image({ layers }));
     names.push(stack.ref(`soak/image${index}:1`));
   }
-  const load = new Load(stack, names, generator(seed));
+  const load = new Load(stack, names, new Random(seed));
   const settled = async (): Promise<Holdings> => {
     await load.clean();
     await sleep(SETTLE);
@@ -195,4 +185,4 @@ async function soak(minutes: number, seed: number): Promise<boolean> {
 }
 
 if (values.help) console.log(USAGE);
-else process.exit((await soak(Number(values.minutes), Number(values.seed))) ? 0 : 1);
+else process.exit((await soak(Number(values.minutes), values.seed)) ? 0 : 1);

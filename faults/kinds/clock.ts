@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { scratch } from '../../test/support/process.ts';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 const LIBRARY = '/usr/$LIB/faketime/libfaketimeMT.so.1';
 /** Days that the clock jumps by. */
@@ -38,8 +38,8 @@ export const clock: Kind = {
         const file = bed.env['FAKETIME_TIMESTAMP_FILE'] ?? '';
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           async disturb(run) {
             const running = run();
             await sleep(milliseconds);

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { must } from '../../test/support/process.ts';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 /** The daemon is left so few file descriptors that it uses them up. */
 export const descriptors: Kind = {
@@ -19,8 +19,8 @@ export const descriptors: Kind = {
         const bed = await beds.plain();
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           async disturb(run) {
             const pid = `${bed.daemon.process.child.pid ?? 0}`;
             const limits = await readFile(`/proc/${pid}/limits`, 'utf8');

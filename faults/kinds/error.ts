@@ -5,7 +5,7 @@ import { blobsOf } from '../bed.ts';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
 import { traced } from '../trace.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, targetOf, WORKS } from '../works.ts';
 
 const ERRORS = [
   { call: 'rename', most: 4, errors: ['EIO', 'ENOSPC', 'EACCES'] },
@@ -31,8 +31,8 @@ export const error: Kind = {
         const bed = await beds.plain();
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           async disturb(run) {
             const struck = await traced(bed, { call, nth, outcome }, run);
             assert.ok(bed.isAlive, `the daemon did not outlive an error of the disk: ${bed.daemon.log.slice(-2000)}`);

@@ -6,7 +6,7 @@ import type { Beds } from '../beds.ts';
 import type { Bed } from '../bed.ts';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 /** Room for all subjects and the reserve. */
 const DISK = '32m';
@@ -29,8 +29,8 @@ export const full: Kind = {
         const ballast = join(bed.dataRoot, '..', 'ballast');
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           async disturb(run) {
             await fillUpTo(ballast, pages);
             const { done } = await run();

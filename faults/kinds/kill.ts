@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 /** Milliseconds that a work takes at most, on an idle machine. */
 const SPAN_MS = 120;
@@ -20,8 +20,8 @@ export const kill: Kind = {
         const bed = await beds.plain();
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           async disturb(run) {
             const running = run();
             await sleep(milliseconds);

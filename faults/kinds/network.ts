@@ -3,7 +3,7 @@ import type { Fault } from '../../test/support/proxy.ts';
 import { SUBJECTS } from '../images.ts';
 import type { Kind } from '../kind.ts';
 import type { Random } from '../random.ts';
-import { disturbed, PULL, targetOf } from '../works.ts';
+import { disturbed } from '../works.ts';
 
 /** Offsets are drawn up to this, in bytes: within documents, within small layers, and within large ones. */
 const REACHES = [400, 30_000, 300_000, 1_500_000] as const;
@@ -35,8 +35,8 @@ function network(name: string, draw: (random: Random) => Omit<Fault, 'path' | 'f
           const bed = await beds.plain();
           return disturbed({
             bed,
-            work: PULL,
-            target: targetOf(bed, subject),
+            work: 'pull',
+            subject,
             async disturb(run) {
               for (const { path, ...fault } of faults) bed.proxy.inject({ ...fault, path: new RegExp(path) });
               await run();
@@ -64,8 +64,8 @@ const stall: Kind = {
         const left = new AbortController();
         return disturbed({
           bed,
-          work: PULL,
-          target: targetOf(bed, subject),
+          work: 'pull',
+          subject,
           leave: left.signal,
           async disturb(run) {
             const over = Promise.withResolvers<undefined>();

@@ -8,7 +8,7 @@ import type { Bed } from '../bed.ts';
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
 import { traced } from '../trace.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 const DISK_BYTES = 64 * 1024 * 1024;
 /** The kernel writes nothing by itself while a round takes, and a rename does not have the new file written before it. */
@@ -52,8 +52,8 @@ export const power: Kind = {
         await must('sync', ['-f', mountPoint]);
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           isPromised: at.afterSync === true,
           async disturb(run) {
             const { milliseconds, call, nth = 1 } = at;

@@ -1,7 +1,7 @@
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
 import { traced } from '../trace.ts';
-import { disturbed, targetOf, workOf, WORKS } from '../works.ts';
+import { disturbed, WORKS } from '../works.ts';
 
 /** How many of each call one thread makes at most in a work that is looked at, and which begin a step that a crash may end. */
 const CALLS: Readonly<Record<string, number>> = { rename: 4, sync: 4, unlink: 3, open: 6, ftruncate: 2, pwrite64: 12 };
@@ -27,8 +27,8 @@ export const step: Kind = {
         const bed = await beds.plain();
         return disturbed({
           bed,
-          work: workOf(work),
-          target: targetOf(bed, subject),
+          work,
+          subject,
           disturb: (run) => traced(bed, { call, nth, outcome: 'KILL' }, run),
         });
       },

@@ -1,6 +1,6 @@
 import type { Kind } from '../kind.ts';
 import { SUBJECTS } from '../images.ts';
-import { disturbed, PULL, targetOf } from '../works.ts';
+import { disturbed } from '../works.ts';
 
 /** Tokens expire while an image is on the way. */
 export const token: Kind = {
@@ -19,8 +19,8 @@ export const token: Kind = {
         const challenge = `Bearer realm="${tokens?.realm ?? ''}",service="${tokens?.service ?? ''}",scope="repository:subject${subject}:pull",error="invalid_token"`;
         return disturbed({
           bed,
-          work: PULL,
-          target: targetOf(bed, subject),
+          work: 'pull',
+          subject,
           async disturb(run) {
             bed.proxy.inject({
               path: /^\/v2\/subject/,
